@@ -1,0 +1,77 @@
+//! The API operations of the catalogue: paths, permissions and limits.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// One documented operation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// For example `machines.list`; handlers are bound by it.
+    pub id: String,
+    pub group: String,
+    pub method: String,
+    /// With `{parameter}` segments; compared without regard to case.
+    pub path: String,
+    /// Any one of them suffices.
+    #[serde(default)]
+    pub app_permissions: Vec<String>,
+    #[serde(default)]
+    pub delegated_permissions: Vec<String>,
+    /// The RBAC permission that a user needs besides the scope.
+    pub role_permission: Option<String>,
+    #[serde(default)]
+    pub device_group_scoped: bool,
+    pub request_body: Option<BTreeMap<String, BodyProperty>>,
+    /// Properties that `$filter` may name.
+    pub filterable: Option<Vec<String>>,
+    pub rate_limit: Option<RateLimit>,
+    pub max_page_size: Option<u64>,
+    pub success_status: Option<u16>,
+    pub response_type: Option<String>,
+    /// `current`, `legacy` or `withdrawn`.
+    pub status: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct BodyProperty {
+    pub r#type: Option<String>,
+    #[serde(default)]
+    pub required: bool,
+    pub r#enum: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct RateLimit {
+    pub per_minute: Option<u32>,
+    pub per_hour: Option<u32>,
+}
+
+/// All operations in the catalogue's order.
+pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../catalogue/operations.json"))
+        .expect("catalogue/operations.json is part of the program")
+});
+
+/// The operation of that id.
+pub fn operation(id: &str) -> Option<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_reads_and_ids_are_unique() {
+        let mut ids: Vec<_> = OPERATIONS.iter().map(|operation| &operation.id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), OPERATIONS.len());
+        assert_eq!(
+            operation("machines.isolate").unwrap().app_permissions,
+            ["Machine.Isolate"]
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! Kusto Query Language: text → tokens → syntax → bound, typed plan.
+//!
+//! Knows neither Arrow nor Defender, does no input or output, and never panics on any text.
+
+pub mod plan;
+pub mod types;

@@ -1,0 +1,451 @@
+//! The bound plan: what a query means, with every name, type and default decided.
+//!
+//! This is the only thing that an engine has to read. It holds no syntax and no open question:
+//! column references are positions, implicit conversions are explicit casts, `let`s are
+//! substituted, default names (`count_`, `Column1` …) are given, aliases are resolved.
+//! Engines must not decide semantics, only carry them out.
+
+use crate::types::{Type, Value};
+use std::sync::Arc;
+
+/// A column of a table or of an operator's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    pub ty: Type,
+}
+
+/// Everything that one query text asks for: one plan for each tabular statement.
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub statements: Vec<Plan>,
+    /// `render` of the last statement: kind and properties, kept as an annotation.
+    pub render: Option<Render>,
+    /// `set name = value;` and `#` options, as written.
+    pub options: Vec<(String, Option<Value>)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Render {
+    pub kind: String,
+    pub properties: Vec<(String, String)>,
+}
+
+/// A tabular expression with its result columns.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub columns: Vec<Column>,
+    pub node: Box<Node>,
+}
+
+/// One operator. `input`'s columns are what [`ExprKind::Column`] counts, unless said otherwise.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A table of the database, all its columns, in the catalogue's order.
+    Table {
+        name: String,
+    },
+    /// Rows written in the query (`datatable`, folded `print` constants).
+    Values {
+        rows: Vec<Vec<Value>>,
+    },
+    /// `print`: one row of expressions without columns.
+    Print {
+        items: Vec<Expr>,
+    },
+    /// `range`: inclusive of `to`.
+    Range {
+        from: Expr,
+        to: Expr,
+        step: Expr,
+    },
+    /// `externaldata`; the engine decides whether it may be fetched.
+    ExternalData {
+        uris: Vec<Expr>,
+        properties: Vec<(String, String)>,
+    },
+    /// The rows handed in by the enclosing operator: the leaf of the sub-plans of `mv-apply`,
+    /// `partition`, `fork`, `facet` and of functions with a table argument that is used once.
+    Context,
+    /// A shared result (`materialize`, `as` that is read again): evaluated once per query for each id.
+    Shared {
+        id: u32,
+        plan: Arc<Plan>,
+    },
+
+    Filter {
+        input: Plan,
+        predicate: Expr,
+    },
+    /// `project`, `extend`, `project-away` …: exactly these expressions, named by the plan's columns.
+    Project {
+        input: Plan,
+        items: Vec<Expr>,
+    },
+    /// `serialize`, `as`, `consume`, hints: the rows as they are. `ordered` promises their order.
+    Serialize {
+        input: Plan,
+    },
+    Take {
+        input: Plan,
+        count: Expr,
+    },
+    Sort {
+        input: Plan,
+        keys: Vec<SortKey>,
+    },
+    Top {
+        input: Plan,
+        count: Expr,
+        keys: Vec<SortKey>,
+    },
+    Count {
+        input: Plan,
+    },
+    Distinct {
+        input: Plan,
+    },
+    Sample {
+        input: Plan,
+        count: Expr,
+    },
+    SampleDistinct {
+        input: Plan,
+        count: Expr,
+        of: Expr,
+    },
+    /// Result columns: keys first, then aggregates (an `arg_max` gives several).
+    Summarize {
+        input: Plan,
+        keys: Vec<Expr>,
+        aggregates: Vec<Aggregate>,
+    },
+    /// `left`'s columns come first in [`ExprKind::Column`], then `right`'s.
+    Join {
+        kind: JoinKind,
+        left: Plan,
+        right: Plan,
+        on: Vec<(Expr, Expr)>,
+        output: Vec<usize>,
+    },
+    /// Inputs already projected to the same columns. `distinct` is never set by Kusto's `union`.
+    Union {
+        inputs: Vec<Plan>,
+    },
+    MvExpand {
+        input: Plan,
+        items: Vec<ExpandItem>,
+        kind: ExpandKind,
+        item_index: bool,
+        limit: Option<Expr>,
+    },
+    /// `plan` runs once per input row over its expanded rows; its [`Node::Context`] has the input's
+    /// columns (replaced or extended by the items).
+    MvApply {
+        input: Plan,
+        items: Vec<ExpandItem>,
+        item_index: bool,
+        limit: Option<Expr>,
+        context: Vec<Column>,
+        plan: Plan,
+    },
+    /// `parse`, `parse-where`: the input's columns with the captures appended or replaced.
+    Parse {
+        input: Plan,
+        source: Expr,
+        pattern: ParsePattern,
+        keep_unmatched: bool,
+        output: Vec<ParseOutput>,
+    },
+    ParseKv {
+        input: Plan,
+        source: Expr,
+        keys: Vec<Column>,
+        options: ParseKvOptions,
+    },
+    MakeSeries {
+        input: Plan,
+        aggregates: Vec<(Aggregate, Expr)>,
+        axis: Expr,
+        from: Option<Expr>,
+        to: Option<Expr>,
+        step: Expr,
+        keys: Vec<Expr>,
+        nonempty: bool,
+    },
+    TopNested {
+        input: Plan,
+        levels: Vec<TopNestedLevel>,
+    },
+    TopHitters {
+        input: Plan,
+        count: Expr,
+        of: Expr,
+        by: Option<Expr>,
+    },
+    Reduce {
+        input: Plan,
+        of: Expr,
+        threshold: f64,
+        characters: String,
+    },
+    /// `plan` runs once for each distinct value of `by`, which it sees through [`Node::Context`].
+    Partition {
+        input: Plan,
+        by: Expr,
+        plan: Plan,
+    },
+    Scan {
+        input: Plan,
+        partition_by: Vec<Expr>,
+        declare: Vec<(Column, Option<Expr>)>,
+        match_id: bool,
+        steps: Vec<ScanStep>,
+    },
+    /// `evaluate plugin(arguments)`; the plan's columns are the declared or computed schema, or are
+    /// open (`schema_open`) when they depend on data.
+    Plugin {
+        input: Option<Plan>,
+        name: String,
+        arguments: Vec<PluginArgument>,
+        schema_open: bool,
+    },
+    /// `getschema`.
+    GetSchema {
+        of: Vec<Column>,
+    },
+    /// `make-graph` … `graph-match`.
+    GraphMatch(Box<GraphMatch>),
+    /// `fork` and `facet`: several results of one input.
+    Batch {
+        input: Plan,
+        branches: Vec<(String, Plan)>,
+    },
+    /// A built-in tabular function over an input, as `invoke FileProfile(…)`: columns appended.
+    Invoke {
+        input: Option<Plan>,
+        function: String,
+        arguments: Vec<Expr>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct SortKey {
+    pub expr: Expr,
+    pub descending: bool,
+    pub nulls_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinKind {
+    /// One arbitrary left row per key, then inner: Kusto's default.
+    InnerUnique,
+    Inner,
+    LeftOuter,
+    RightOuter,
+    FullOuter,
+    LeftSemi,
+    LeftAnti,
+    RightSemi,
+    RightAnti,
+}
+
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// The reference's name: `count`, `dcountif`, `arg_max`, `make_set` …
+    pub function: &'static str,
+    pub arguments: Vec<Expr>,
+    /// Result columns that this aggregate gives (one, but for `arg_max`, `percentiles` …).
+    pub columns: Vec<Column>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ExpandItem {
+    pub expr: Expr,
+    /// Position in the result that receives the value.
+    pub output: usize,
+    /// `to typeof(T)`.
+    pub to: Type,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpandKind {
+    Bag,
+    Array,
+}
+
+#[derive(Clone, Debug)]
+pub struct ParsePattern {
+    pub mode: ParseMode,
+    pub segments: Vec<ParseSegment>,
+    /// `flags=` of `kind=regex`.
+    pub flags: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseMode {
+    Simple,
+    Regex,
+    Relaxed,
+}
+
+#[derive(Clone, Debug)]
+pub enum ParseSegment {
+    /// `*`
+    Skip,
+    Text(String),
+    /// Index into `Node::Parse::output`.
+    Capture(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct ParseOutput {
+    /// Position in the result that receives the capture.
+    pub output: usize,
+    pub ty: Type,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ParseKvOptions {
+    pub pair_delimiters: Vec<String>,
+    pub kv_delimiter: String,
+    pub quotes: Vec<char>,
+    pub escape: Option<char>,
+    pub greedy: bool,
+    pub regex: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TopNestedLevel {
+    pub count: Option<Expr>,
+    pub of: Expr,
+    pub others: Option<Expr>,
+    pub by: Aggregate,
+    pub ascending: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct ScanStep {
+    pub name: String,
+    pub optional: bool,
+    /// `output=all | last | none`.
+    pub output: ScanOutput,
+    /// Over [`ExprKind::Column`] of the input and [`ExprKind::ScanState`].
+    pub condition: Expr,
+    /// Declared column index, new value.
+    pub assignments: Vec<(usize, Expr)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanOutput {
+    All,
+    Last,
+    None,
+}
+
+#[derive(Clone, Debug)]
+pub enum PluginArgument {
+    Scalar(Expr),
+    Aggregate(Aggregate),
+    Table(Plan),
+}
+
+#[derive(Clone, Debug)]
+pub struct GraphMatch {
+    pub edges: Plan,
+    pub source: usize,
+    pub target: usize,
+    /// Node tables with the index of their key column.
+    pub nodes: Vec<(Plan, usize)>,
+    pub patterns: Vec<Vec<GraphStep>>,
+    pub cycles: String,
+    pub predicate: Option<Expr>,
+    /// Over the columns of all named nodes and edges, in order of appearance.
+    pub items: Vec<Expr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GraphStep {
+    pub name: Option<String>,
+    pub edge: Option<GraphEdge>,
+}
+
+#[derive(Clone, Debug)]
+pub struct GraphEdge {
+    /// -1 `<-[]-`, 0 `-[]-`, 1 `-[]->`
+    pub direction: i8,
+    pub min: u32,
+    pub max: u32,
+}
+
+/// A scalar expression with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expr {
+    pub ty: Type,
+    pub kind: ExprKind,
+}
+
+#[derive(Clone, Debug)]
+pub enum ExprKind {
+    Literal(Value),
+    /// Position in the operator's input columns.
+    Column(usize),
+    /// A scalar function or operator by the reference's name. Operators go by their text: `==`,
+    /// `!=`, `=~`, `<`, `+`, `and`, `has`, `!contains_cs`, `in`, `in~`, `between`, `matches regex`,
+    /// `-` with one argument, `not` …; window functions (`prev`, `row_number` …) too.
+    /// `in`-like operators have the list's elements, or one dynamic array, as further arguments.
+    Call {
+        function: &'static str,
+        arguments: Vec<Expr>,
+    },
+    /// An explicit conversion (`tolong` …) or an implicit widening that the binder made visible.
+    /// Never fails: what cannot be converted is null, "" for strings.
+    Cast(Box<Expr>),
+    /// `d.name`, `d["name"]`, `d[0]`, `d[expr]`: null where there is none.
+    Member {
+        base: Box<Expr>,
+        key: Box<Expr>,
+    },
+    /// `toscalar(plan)`: first column of the first row, evaluated once per query.
+    ScalarQuery(Arc<Plan>),
+    /// `x in (plan)`, `has_any (plan)` …: the first column of the plan is the list.
+    InQuery {
+        operator: &'static str,
+        value: Box<Expr>,
+        plan: Arc<Plan>,
+    },
+    /// In `scan`: the state of a step; `column` counts the input's columns, then the declared ones.
+    ScanState {
+        step: usize,
+        column: usize,
+    },
+}
+
+impl PartialEq for ExprKind {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (ExprKind::Literal(a), ExprKind::Literal(b)) => a == b,
+            (ExprKind::Column(a), ExprKind::Column(b)) => a == b,
+            (
+                ExprKind::Call {
+                    function: f,
+                    arguments: a,
+                },
+                ExprKind::Call {
+                    function: g,
+                    arguments: b,
+                },
+            ) => f == g && a == b,
+            (ExprKind::Cast(a), ExprKind::Cast(b)) => a == b,
+            (ExprKind::Member { base: a, key: k }, ExprKind::Member { base: b, key: l }) => {
+                a == b && k == l
+            }
+            (
+                ExprKind::ScanState { step: a, column: c },
+                ExprKind::ScanState { step: b, column: d },
+            ) => a == b && c == d,
+            // Two sub-queries are never taken for the same: their rows may differ (`rand`, `sample`).
+            _ => false,
+        }
+    }
+}
