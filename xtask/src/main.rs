@@ -74,7 +74,14 @@ fn format() -> Result<()> {
 
 fn clippy() -> Result<()> {
     cargo(&[
-        "clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings",
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
     ])
 }
 

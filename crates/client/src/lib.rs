@@ -99,7 +99,12 @@ impl Client {
 
     /// Sends one request; repeats it after 429 and 503 as `Retry-After` says, and once with a new
     /// token after 401 (the token may have been revoked while it looked valid).
-    async fn request(&self, method: Method, url: Url, body: Option<&Value>) -> Result<Value, Error> {
+    async fn request(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Value, Error> {
         let mut renewed = false;
         let mut tries = 0;
         loop {

@@ -69,9 +69,6 @@ mod tests {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), OPERATIONS.len());
-        assert_eq!(
-            operation("machines.isolate").unwrap().app_permissions,
-            ["Machine.Isolate"]
-        );
+        assert_eq!(operation("machines.isolate").unwrap().app_permissions, ["Machine.Isolate"]);
     }
 }

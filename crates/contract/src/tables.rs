@@ -34,12 +34,8 @@ pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
         .expect("catalogue/hunting_tables.json is part of the program")
 });
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Table>> = LazyLock::new(|| {
-    TABLES
-        .iter()
-        .map(|table| (table.name.as_str(), table))
-        .collect()
-});
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Table>> =
+    LazyLock::new(|| TABLES.iter().map(|table| (table.name.as_str(), table)).collect());
 
 /// The table of that name; names are case-sensitive.
 pub fn table(name: &str) -> Option<&'static Table> {

@@ -427,14 +427,8 @@ impl PartialEq for ExprKind {
             (ExprKind::Literal(a), ExprKind::Literal(b)) => a == b,
             (ExprKind::Column(a), ExprKind::Column(b)) => a == b,
             (
-                ExprKind::Call {
-                    function: f,
-                    arguments: a,
-                },
-                ExprKind::Call {
-                    function: g,
-                    arguments: b,
-                },
+                ExprKind::Call { function: f, arguments: a },
+                ExprKind::Call { function: g, arguments: b },
             ) => f == g && a == b,
             (ExprKind::Cast(a), ExprKind::Cast(b)) => a == b,
             (ExprKind::Member { base: a, key: k }, ExprKind::Member { base: b, key: l }) => {
