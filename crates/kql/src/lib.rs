@@ -2,5 +2,9 @@
 //!
 //! Knows neither Arrow nor Defender, does no input or output, and never panics on any text.
 
+pub mod aggregates;
+pub mod functions;
 pub mod plan;
+pub mod plan_text;
+pub mod schema;
 pub mod types;

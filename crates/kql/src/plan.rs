@@ -4,6 +4,27 @@
 //! column references are positions, implicit conversions are explicit casts, `let`s are
 //! substituted, default names (`count_`, `Column1` …) are given, aliases are resolved.
 //! Engines must not decide semantics, only carry them out.
+//!
+//! What is fixed beyond the types below:
+//!
+//! - Column names of one plan differ from each other.
+//! - `and` and `or` are flat: two or more arguments. `between` and `!between` have three (value,
+//!   lowest, highest), the highest already being a datetime where the query wrote a timespan.
+//! - `now()` and `ago()` of constants are literals: one clock reading for the whole query.
+//! - Conversions (`tostring`, `tolong` …) are [`ExprKind::Cast`], `parse_json`/`todynamic` are calls
+//!   of `parse_json`; a cast of a string to dynamic is a dynamic that holds the string.
+//! - Arguments of comparisons, `in`, `case`, `iff`, `coalesce`, `min_of`, `max_of` have one type, but
+//!   for numbers of several widths beside decimal, datetime ± timespan and a lone dynamic array in
+//!   `in`-like calls. Where a dynamic meets another type, the dynamic is cast to that type.
+//! - `has`-like operators and `matches regex` have two strings. `has_any`, `has_all`, `in` … have the
+//!   value and either all elements or one dynamic array that is no literal.
+//! - A function with several results (`series_fit_line`, `array_sort_asc` …) is one call of type
+//!   dynamic: an array of the results, taken apart by [`ExprKind::Member`] and casts.
+//! - `typeof(T)` arguments are dropped; the call has the type that it would have without, under a cast.
+//! - `column_ifexists`, `iscolumnexists`, `bag_pack_columns` and `current_database` are resolved and
+//!   do not occur; `pack_all` is `bag_pack` of all columns, and `pack_all(true)` is `pack_all` with
+//!   name, value, name, value …, which leaves out what is null or empty.
+//! - Window functions occur only where the input is ordered, inside `Project` or `Filter`.
 
 use crate::types::{Type, Value};
 use std::sync::Arc;
