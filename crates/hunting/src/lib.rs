@@ -1,1 +1,3 @@
-//! To be described.
+//! The event lake and the query engine: the only crate that names DataFusion.
+
+pub mod lake;
