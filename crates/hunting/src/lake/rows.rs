@@ -379,9 +379,8 @@ fn guid(text: &str) -> Option<String> {
 
 /// Passes over one value.
 fn skip(cursor: &mut Cursor) {
-    match cursor.next() {
-        Some(Node::Object { count, .. } | Node::Array { count, .. }) => cursor.at += count,
-        _ => {}
+    if let Some(Node::Object { count, .. } | Node::Array { count, .. }) = cursor.next() {
+        cursor.at += count;
     }
 }
 

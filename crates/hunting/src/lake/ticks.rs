@@ -13,7 +13,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use datafusion::scalar::ScalarValue;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Ticks of 100 ns in a microsecond.
@@ -122,7 +122,7 @@ fn micros_bound(op: Operator, ticks: i64) -> Option<(Operator, i64)> {
 }
 
 /// Microseconds since the Unix epoch → ticks since 0001-01-01.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct TicksExpr {
     micros: Arc<dyn PhysicalExpr>,
 }
@@ -130,6 +130,12 @@ struct TicksExpr {
 impl PartialEq for TicksExpr {
     fn eq(&self, other: &TicksExpr) -> bool {
         self.micros.eq(&other.micros)
+    }
+}
+
+impl Hash for TicksExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.micros.hash(state);
     }
 }
 
