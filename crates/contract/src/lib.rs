@@ -1,6 +1,7 @@
 //! What two processes of Vigie must agree on: the sensor protocol, the API's entities and the
 //! catalogue of facts (operations, permissions, errors, hunting tables).
 
+pub mod administration;
 pub mod clock;
 pub mod operations;
 pub mod sensor;
