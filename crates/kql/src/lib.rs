@@ -3,8 +3,13 @@
 //! Knows neither Arrow nor Defender, does no input or output, and never panics on any text.
 
 pub mod aggregates;
+pub mod diagnostics;
 pub mod functions;
+pub mod lexer;
+pub mod literals;
+pub mod parser;
 pub mod plan;
 pub mod plan_text;
 pub mod schema;
+pub mod syntax;
 pub mod types;
