@@ -39,6 +39,12 @@ pub fn tokens(text: &str) -> (Vec<Token>, Vec<Diagnostic>) {
     (lexer.tokens, lexer.diagnostics)
 }
 
+/// White space, and the invisible characters that queries copied from web pages hold.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace()
+        || matches!(character, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}')
+}
+
 struct Lexer<'t> {
     text: &'t str,
     at: usize,
@@ -83,10 +89,9 @@ impl<'t> Lexer<'t> {
             self.at += 1;
             return self.word(start);
         }
-        if rest.starts_with("['") || rest.starts_with("[\"") {
-            if let Some(done) = self.quoted_name(start) {
-                return done;
-            }
+        let bracket = rest.starts_with("['") || rest.starts_with("[\"");
+        if bracket && let Some(done) = self.quoted_name(start) {
+            return done;
         }
         let line_start = self.text[..start].trim_end_matches([' ', '\t']);
         if (first == '#' || first == '.') && (line_start.is_empty() || line_start.ends_with('\n')) {
@@ -110,7 +115,7 @@ impl<'t> Lexer<'t> {
     fn skip_blank(&mut self) {
         loop {
             let rest = self.rest();
-            let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            let trimmed = rest.trim_start_matches(is_blank);
             self.at += rest.len() - trimmed.len();
             if !trimmed.starts_with("//") {
                 return;
@@ -157,13 +162,13 @@ impl<'t> Lexer<'t> {
 
     /// `['name']`, or `None` where it is an index (`d['name']`).
     fn quoted_name(&mut self, start: usize) -> Option<bool> {
-        let joined = self.tokens.last().is_some_and(|token| {
-            let ends_value = match &token.kind {
-                TokenKind::Name(_) | TokenKind::Quoted(_) => true,
-                TokenKind::Punctuation(mark) => matches!(*mark, ")" | "]"),
-                _ => false,
-            };
-            ends_value && token.span.end == start
+        let joined = self.tokens.last().is_some_and(|token| match &token.kind {
+            TokenKind::Name(_) | TokenKind::Quoted(_) => token.span.end == start,
+            // `externaldata(…) ["uri"]`
+            TokenKind::Punctuation(mark) => {
+                *mark == ")" || (*mark == "]" && token.span.end == start)
+            }
+            _ => false,
         });
         if joined {
             return None;
@@ -183,6 +188,10 @@ impl<'t> Lexer<'t> {
             Ok(read) => read,
             Err(length) => {
                 self.at += length;
+                // `5h_average` is a name.
+                if rest[..length].contains(|c: char| c.is_alphabetic()) && !rest.starts_with("0x") {
+                    return self.push(start, TokenKind::Name(rest[..length].to_owned()));
+                }
                 self.error(start, format!("'{}' is no number", &rest[..length]));
                 return self.push(start, TokenKind::Literal(Value::Null(Type::Long)));
             }
@@ -214,6 +223,10 @@ impl<'t> Lexer<'t> {
             // that the original refuses too, with a clearer message where it is bound.
             if ty == Type::Dynamic || ty == Type::DateTime {
                 self.at += before + inner.len();
+                // A text that is no time is null, as if it had been converted.
+                if ty == Type::DateTime && content.trim().starts_with(['"', '\'']) {
+                    return self.push(start, TokenKind::Literal(Value::Null(ty)));
+                }
                 self.error(start, format!("'{}' is no {ty} literal", &self.text[start..self.at]));
                 return self.push(start, TokenKind::Literal(Value::Null(ty)));
             }

@@ -85,6 +85,11 @@ pub fn number(text: &str) -> Result<(usize, Value), usize> {
     if bytes.get(length) == Some(&b'.') && bytes.get(length + 1).is_some_and(u8::is_ascii_digit) {
         length += 1 + digits(length + 1);
         real = true;
+    } else if bytes.get(length) == Some(&b'.')
+        && bytes.get(length + 1).is_none_or(|next| next.is_ascii_whitespace() || *next == b')')
+    {
+        length += 1;
+        real = true;
     }
     if matches!(bytes.get(length), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(bytes.get(length + 1), Some(b'+' | b'-')));
@@ -158,6 +163,10 @@ pub fn parenthesised(text: &str) -> Option<&str> {
                 if depth == 0 {
                     return Some(&text[..at + 1]);
                 }
+            }
+            '/' if rest.starts_with("//") => {
+                at += rest.find('\n')?;
+                continue;
             }
             _ => {}
         }
@@ -321,6 +330,10 @@ pub fn datetime(text: &str) -> Option<i64> {
     }
     let split = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, time) = text.split_at(split);
+    if let [year, month, day] = *text.split(',').map(str::trim).collect::<Vec<_>>() {
+        let date = days(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)?;
+        return date.checked_mul(TICKS_PER_DAY);
+    }
     let date = if let Some((month, rest)) = date.split_once('/') {
         let (day, year) = rest.split_once('/')?;
         days(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)?
@@ -481,8 +494,14 @@ impl Dynamic<'_> {
         if !after.starts_with(['"', '\'']) {
             return false;
         }
-        let Some((value, length)) = string(after, verbatim) else { return false };
+        let Some((mut value, length)) = string(after, verbatim) else { return false };
         self.at += rest.len() - after.len() + length;
+        // Adjacent literals join, as everywhere.
+        while let Some('"' | '\'') = self.next() {
+            let Some((more, length)) = string(&self.text[self.at..], false) else { return false };
+            value.push_str(&more);
+            self.at += length;
+        }
         json_string(&mut self.out, &value);
         true
     }
@@ -494,7 +513,8 @@ impl Dynamic<'_> {
         if rest[end..].trim_start().starts_with('(') {
             let inner = parenthesised(&rest[end..])?;
             let skipped = rest[end..].len() - rest[end..].trim_start().len();
-            let value = value(Type::parse(word)?, inner[1..inner.len() - 1].trim())?;
+            let ty = Type::parse(word)?;
+            let value = value(ty, inner[1..inner.len() - 1].trim()).unwrap_or(Value::Null(ty));
             self.at += end + skipped + inner.len();
             self.out.push_str(&json(&value));
             return Some(());

@@ -4,7 +4,7 @@ use super::{Parse, Parser};
 use crate::diagnostics::Span;
 use crate::lexer::TokenKind;
 use crate::syntax::{Expr, ExprKind, Name};
-use crate::types::Value;
+use crate::types::{Type, Value};
 
 /// Word operators between two expressions.
 const WORD_OPERATORS: &[&str] = &[
@@ -246,6 +246,13 @@ impl Parser {
         loop {
             let kind = if self.is(".") && !self.is_ahead(1, "[") {
                 self.advance();
+                if self.is("*") {
+                    // `database("*").*`: every table of it.
+                    let name = Name { text: "*".to_owned(), span: self.span() };
+                    self.advance();
+                    let kind = ExprKind::Member { base: base.into(), name };
+                    return Ok(Expr::new(kind, self.since(start)));
+                }
                 let name = self.name()?;
                 if self.is("(") {
                     let arguments = self.arguments()?;
@@ -301,6 +308,11 @@ impl Parser {
                 inner.span = self.since(start);
                 Ok(inner)
             }
+            // `* has "text"`: any column.
+            TokenKind::Punctuation("*") if matches!(self.ahead(1), TokenKind::Name(_)) => {
+                self.advance();
+                Ok(Expr::new(ExprKind::Star, start))
+            }
             TokenKind::Name(word) => self.word_expression(&word, start),
             _ => self.expected("an expression"),
         }
@@ -311,6 +323,11 @@ impl Parser {
             self.advance();
             self.advance();
             let columns = self.list(")", |parser| {
+                if parser.is("*") {
+                    let name = Name { text: "*".to_owned(), span: parser.span() };
+                    parser.advance();
+                    return Ok((Some(name), Type::Dynamic));
+                }
                 if parser.is_ahead(1, ":") {
                     let (name, ty) = parser.column_type()?;
                     return Ok((Some(name), ty));

@@ -111,6 +111,10 @@ impl Parser {
                 let range = OperatorKind::Range { column, from, to, step };
                 ExprKind::Source(self.operator_of(range, start))
             }
+            "evaluate" if self.is_ahead(2, "(") => {
+                let operator = self.operator()?;
+                ExprKind::Source(operator.into())
+            }
             "union" | "search" | "find" if self.begins_source() => {
                 let operator = self.operator()?;
                 ExprKind::Source(operator.into())
@@ -302,7 +306,8 @@ impl Parser {
             "reduce" => self.reduce()?,
             "evaluate" => {
                 self.settings(&[])?;
-                let call = self.expression()?;
+                // No comparison: `:` begins the schema.
+                let call = self.sum()?;
                 let schema = if self.eat(":") { Some(self.schema_open()?) } else { None };
                 OperatorKind::Evaluate { call, schema }
             }
@@ -310,7 +315,8 @@ impl Parser {
             "partition" => {
                 self.settings(&[])?;
                 self.expect_word("by")?;
-                let by = self.expression()?;
+                // A column alone: what follows in parentheses is the sub-query, no call.
+                let by = self.pattern()?;
                 self.settings(&[])?;
                 OperatorKind::Partition { by, plan: self.sub_plan()?.into() }
             }
