@@ -3,8 +3,10 @@
 //! Knows neither Arrow nor Defender, does no input or output, and never panics on any text.
 
 pub mod aggregates;
+mod bind;
 pub mod diagnostics;
 pub mod functions;
+mod json;
 pub mod lexer;
 pub mod literals;
 pub mod parser;
@@ -13,3 +15,5 @@ pub mod plan_text;
 pub mod schema;
 pub mod syntax;
 pub mod types;
+
+pub use bind::{BindOptions, bind};
