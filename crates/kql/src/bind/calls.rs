@@ -38,7 +38,7 @@ impl Binder<'_> {
             return self.expect_scalar(bound, span);
         }
         match name {
-            "toscalar" => return self.to_scalar(arguments, span, env),
+            "toscalar" => return self.scalar_query(arguments, span, env),
             "materialize" | "table" => {
                 let message = format!("'{name}' is tabular and not allowed here");
                 return self.fail(diagnostics::NOT_ALLOWED, span, message);
@@ -275,7 +275,7 @@ impl Binder<'_> {
         Ok(call(Type::Dynamic, function, packed))
     }
 
-    fn to_scalar(&mut self, arguments: &[syntax::Expr], span: Span, env: &Env) -> Bind<Expr> {
+    fn scalar_query(&mut self, arguments: &[syntax::Expr], span: Span, env: &Env) -> Bind<Expr> {
         let [argument] = arguments else {
             let message = "toscalar(): one argument is expected";
             return self.fail(diagnostics::ARGUMENTS, span, message);

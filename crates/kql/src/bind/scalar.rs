@@ -422,6 +422,10 @@ fn comparable(left: &Expr, right: &Expr) -> Option<Type> {
         match (left.ty, right.ty) {
             (ty, Type::String) if is_text(right) && readable(ty) => Some(ty),
             (Type::String, ty) if is_text(left) && readable(ty) => Some(ty),
+            // A number written in the query is compared as text with a column of text.
+            (Type::String, Type::Long) if matches!(right.kind, ExprKind::Literal(_)) => {
+                Some(Type::String)
+            }
             _ => None,
         }
     })

@@ -122,7 +122,7 @@ impl Binder<'_> {
             let key_names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
             let aggregate =
                 self.aggregate(&function.text, arguments, function.span, row, env, &key_names)?;
-            let mut at = first + found.iter().map(|a: &Aggregate| a.columns.len()).sum::<usize>();
+            let start = first + found.iter().map(|a: &Aggregate| a.columns.len()).sum::<usize>();
             let own = aggregate.columns.clone();
             found.push(aggregate);
             if names.len() > own.len() {
@@ -139,8 +139,7 @@ impl Binder<'_> {
                     }
                     None => Some(result.name).filter(|name| !name.is_empty()),
                 };
-                items.push(Item { name, value: column(at, result.ty) });
-                at += 1;
+                items.push(Item { name, value: column(start + index, result.ty) });
             }
             return Ok(items);
         }
