@@ -1,3 +1,17 @@
 //! The event lake and the query engine: the only crate that names DataFusion.
 
+mod aggregates;
+mod database;
+mod engine;
+mod error;
+mod expressions;
+mod functions;
 pub mod lake;
+mod lower;
+mod result;
+mod rows;
+
+pub use database::Database;
+pub use engine::{Engine, EngineConfig, Limits, Stage};
+pub use error::{Limit, QueryError};
+pub use result::{QueryResult, ResultTable};

@@ -1,0 +1,64 @@
+//! What a query runs on.
+
+use crate::error::QueryError;
+use crate::lake::Lake;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use std::sync::{Arc, LazyLock};
+use uuid::Uuid;
+use vigie_contract::tables::{TABLES, Table};
+use vigie_kql::plan::Column;
+use vigie_kql::schema;
+use vigie_kql::types::Type;
+
+/// The hunting tables and where their rows are.
+#[derive(Clone)]
+pub enum Database {
+    /// A tenant's rows in the lake.
+    Lake { lake: Lake, tenant: Uuid },
+    /// Every hunting table, without a row.
+    Empty,
+}
+
+/// The hunting tables as the binder sees them.
+static HUNTING: LazyLock<schema::Database> = LazyLock::new(|| {
+    let mut database = schema::Database::new("hunting");
+    for table in TABLES.iter() {
+        database.add_table(table.name.as_str(), columns(table));
+        // A second published spelling of the name.
+        if table.name == "GraphApiAuditEvents" {
+            database.add_table("GraphAPIAuditEvents", columns(table));
+        }
+    }
+    database
+});
+
+fn columns(table: &Table) -> Vec<Column> {
+    let column = |column: &vigie_contract::tables::Column| Column {
+        name: column.name.clone(),
+        ty: Type::parse(&column.ty).unwrap_or(Type::Dynamic),
+    };
+    table.columns.iter().map(column).collect()
+}
+
+impl Database {
+    pub(crate) fn schema(&self) -> &'static schema::Database {
+        &HUNTING
+    }
+
+    pub(crate) fn provider(&self, name: &str) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let unknown = || QueryError::Internal(format!("the engine has no table {name}"));
+        match self {
+            Database::Lake { lake, tenant } => lake.table(*tenant, name).ok_or_else(unknown),
+            Database::Empty => {
+                let columns = self.schema().table(name).ok_or_else(unknown)?;
+                let fields = columns.iter().map(|column| {
+                    let ty = crate::functions::arrow_type(column.ty);
+                    arrow::datatypes::Field::new(&column.name, ty, true)
+                });
+                let schema = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
+                Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?))
+            }
+        }
+    }
+}

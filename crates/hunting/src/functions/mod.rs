@@ -1,0 +1,150 @@
+//! Kusto's scalar functions and operators on DataFusion.
+//!
+//! Arrow types of Kusto's types: bool `Boolean`, int `Int32`, long `Int64`, real `Float64`, decimal
+//! `Decimal128(38, 18)`, datetime and timespan `Int64` ticks of 100 ns, guid, string and dynamic
+//! `Utf8View` (guid in lower case; dynamic as compact JSON). Strings are never null.
+
+mod cells;
+mod convert;
+mod dates;
+mod dynamic;
+mod network;
+mod numbers;
+mod strings;
+mod text;
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use vigie_kql::types::Type;
+
+pub use cells::{Cell, Cells, array_of};
+pub use convert::{real_text, text};
+pub use dynamic::to_text;
+
+/// The Arrow type of a Kusto type.
+pub fn arrow_type(ty: Type) -> DataType {
+    match ty {
+        Type::Bool => DataType::Boolean,
+        Type::Int => DataType::Int32,
+        Type::Long | Type::DateTime | Type::TimeSpan => DataType::Int64,
+        Type::Real => DataType::Float64,
+        Type::Decimal => DataType::Decimal128(38, 18),
+        Type::Guid | Type::String | Type::Dynamic => DataType::Utf8View,
+    }
+}
+
+/// A text as a value of another type, as `toTYPE()` reads it.
+pub fn convert_text<'a>(ty: Type, value: &str) -> Cell<'a> {
+    convert::between(Type::String, ty, &Cell::text(value.to_owned())).into_owned()
+}
+
+/// How one row is computed: cells of the arguments → a cell of the result.
+type RowFunction = for<'a> fn(&Call, &[Cell<'a>]) -> Cell<'a>;
+/// How a whole batch is computed, where that is worth code of its own.
+type BatchFunction = fn(&Call, &[ColumnarValue], usize) -> Result<ColumnarValue>;
+
+/// The types of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    pub arguments: Vec<Type>,
+    pub result: Type,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Row(RowFunction),
+    Batch(BatchFunction),
+}
+
+/// The function for a call of the reference's `name` (or an operator's text) with these types.
+pub fn scalar(name: &str, arguments: &[Type], result: Type) -> Option<Arc<ScalarUDF>> {
+    let work = strings::find(name)
+        .or_else(|| numbers::find(name))
+        .or_else(|| dates::find(name))
+        .or_else(|| dynamic::find(name))
+        .or_else(|| network::find(name))
+        .map(Work::Row)
+        .or_else(|| text::find(name).map(Work::Batch))?;
+    let volatile = matches!(name, "rand" | "new_guid");
+    Some(function(name, arguments, result, work, volatile))
+}
+
+/// The conversion of a value, which never fails.
+pub fn cast(from: Type, to: Type) -> Arc<ScalarUDF> {
+    function(&format!("to{to}"), &[from], to, Work::Row(convert::convert), false)
+}
+
+/// `dynamic[key]`, the key a text or a position.
+pub fn member(key: Type) -> Arc<ScalarUDF> {
+    let arguments = [Type::Dynamic, key];
+    function("member", &arguments, Type::Dynamic, Work::Row(dynamic::member), false)
+}
+
+fn function(
+    name: &str,
+    arguments: &[Type],
+    result: Type,
+    work: Work,
+    volatile: bool,
+) -> Arc<ScalarUDF> {
+    let volatility = if volatile { Volatility::Volatile } else { Volatility::Immutable };
+    let signature = match arguments.len() {
+        0 => Signature::nullary(volatility),
+        count => Signature::any(count, volatility),
+    };
+    let call = Call { arguments: arguments.to_vec(), result };
+    Arc::new(ScalarUDF::new_from_impl(Function { name: name.to_owned(), call, signature, work }))
+}
+
+struct Function {
+    name: String,
+    call: Call,
+    signature: Signature,
+    work: Work,
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{:?}", self.name, self.call)
+    }
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Function) -> bool {
+        self.name == other.name && self.call == other.call
+    }
+}
+
+impl Eq for Function {}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.call).hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(arrow_type(self.call.result))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match self.work {
+            Work::Batch(work) => work(&self.call, &args.args, args.number_rows),
+            Work::Row(work) => cells::each_row(&self.call, &args.args, args.number_rows, work),
+        }
+    }
+}
