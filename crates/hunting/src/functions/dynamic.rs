@@ -51,10 +51,10 @@ pub fn find(name: &str) -> Option<RowFunction> {
             _ => Cell::Null,
         },
         "array_index_of" => |call, cells| {
-            let wanted = json_of(call.arguments[1], &cells[1]);
+            let wanted = value_of(call.arguments[1], &cells[1]);
             match read(&cells[0]) {
                 Some(Value::Array(array)) => {
-                    let at = array.iter().position(|value| value.to_string() == wanted);
+                    let at = array.iter().position(|value| *value == wanted);
                     Cell::Long(at.map_or(-1, |at| at as i64))
                 }
                 _ => Cell::Null,
@@ -65,10 +65,10 @@ pub fn find(name: &str) -> Option<RowFunction> {
             _ => Cell::Null,
         },
         "set_has_element" => |call, cells| {
-            let wanted = json_of(call.arguments[1], &cells[1]);
+            let wanted = value_of(call.arguments[1], &cells[1]);
             match read(&cells[0]) {
                 Some(Value::Array(array)) => {
-                    Cell::Bool(array.iter().any(|value| value.to_string() == wanted))
+                    Cell::Bool(array.iter().any(|value| *value == wanted))
                 }
                 _ => Cell::Null,
             }
@@ -190,6 +190,11 @@ fn set<'a>(cells: &[Cell<'a>], keep: fn(&Value, &[Vec<Value>]) -> bool, all: boo
 
 fn read(cell: &Cell<'_>) -> Option<Value> {
     serde_json::from_str(cell.as_text()).ok()
+}
+
+/// A cell of any type as a JSON value.
+fn value_of(ty: Type, cell: &Cell<'_>) -> Value {
+    serde_json::from_str(&json_of(ty, cell)).unwrap_or_default()
 }
 
 fn write<'a>(value: Value) -> Cell<'a> {
