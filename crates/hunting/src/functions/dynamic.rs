@@ -67,9 +67,7 @@ pub fn find(name: &str) -> Option<RowFunction> {
         "set_has_element" => |call, cells| {
             let wanted = value_of(call.arguments[1], &cells[1]);
             match read(&cells[0]) {
-                Some(Value::Array(array)) => {
-                    Cell::Bool(array.iter().any(|value| *value == wanted))
-                }
+                Some(Value::Array(array)) => Cell::Bool(array.contains(&wanted)),
                 _ => Cell::Null,
             }
         },
