@@ -1,0 +1,86 @@
+//! The API's one shape of errors: `{"error":{"code","message","target"}}`.
+
+use super::json;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use serde_json::json;
+use uuid::Uuid;
+use vigie_contract::operations::Operation;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiError {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl ApiError {
+    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into() }
+    }
+
+    pub fn unauthorized(reason: &str) -> ApiError {
+        let message = format!("Unauthorized request - reason of failure: {reason}");
+        ApiError::new(401, "Unauthorized", message)
+    }
+
+    pub fn forbidden(operation: &Operation, roles: &[String]) -> ApiError {
+        let mut message = format!(
+            "Missing application roles. API required roles: {}",
+            operation.app_permissions.join(",")
+        );
+        if !roles.is_empty() {
+            message.push_str(&format!(", application roles: {}.", roles.join(",")));
+        }
+        ApiError::new(403, "Forbidden", message)
+    }
+
+    pub fn not_found(what: &str, id: &str) -> ApiError {
+        ApiError::new(404, "ResourceNotFound", format!("{what} {id} was not found"))
+    }
+
+    pub fn body(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "InvalidRequestBody", message)
+    }
+
+    pub fn odata(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "ODataError", message)
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "BadRequest", message)
+    }
+
+    pub fn media_type() -> ApiError {
+        ApiError::new(415, "UnsupportedMediaType", "The request body must be application/json")
+    }
+
+    pub fn too_large(limit: usize) -> ApiError {
+        let message = format!("The request body is larger than {limit} bytes");
+        ApiError::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// The cause goes to the log, not to the caller.
+    pub fn internal(cause: impl std::fmt::Display) -> ApiError {
+        tracing::error!(%cause, "request failed");
+        ApiError::new(500, "InternalServerError", "An unexpected error occurred")
+    }
+
+    pub fn response(&self, target: Uuid) -> Response {
+        let error =
+            json!({"code": self.code, "message": self.message, "target": target.to_string()});
+        let mut response = json(self.status, &json!({ "error": error }));
+        if self.status == 401 {
+            // RFC 6750, section 3.
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<vigie_database::DatabaseError> for ApiError {
+    fn from(error: vigie_database::DatabaseError) -> ApiError {
+        ApiError::internal(error)
+    }
+}

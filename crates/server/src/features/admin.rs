@@ -1,0 +1,201 @@
+//! The administration API: [`vigie_contract::administration`] describes it.
+
+use super::sensors::lake_error;
+use crate::edge::{ApiError, bearer, json, request_id};
+use crate::state::State;
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
+use http::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+use vigie_contract::administration::*;
+use vigie_contract::sensor::Acknowledgement;
+use vigie_hunting::lake::Batch;
+use vigie_identity::{DirectoryError, Resource};
+
+/// Largest body of a request.
+const LARGEST_BODY: usize = 32 << 20;
+
+/// Serves `/admin/v1/…`.
+pub async fn serve(state: State, request: Request) -> Response {
+    let id = request_id(request.headers());
+    match dispatch(&state, request).await {
+        Ok(response) => response,
+        Err(error) => error.response(id),
+    }
+}
+
+async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let actor = authenticate(state, &parts.headers)?;
+    let body = axum::body::to_bytes(body, LARGEST_BODY).await;
+    let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
+    let path = parts.uri.path().trim_start_matches("/admin/v1").trim_matches('/');
+    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
+    let segments: Vec<&str> = path.split('/').collect();
+    let directory = &state.directory;
+    match (&parts.method, segments.as_slice()) {
+        (&Method::GET, ["tenants"]) => list(directory.tenants().await?),
+        (&Method::POST, ["tenants"]) => {
+            created(&directory.create_tenant(&actor, &parse(&body)?).await?)
+        }
+        (&Method::GET, ["document"]) => ok(&directory.export().await?),
+        (&Method::PUT, ["document"]) => ok(&directory.apply(&actor, &parse(&body)?).await?),
+        (&Method::GET, ["tenants", tenant]) => ok(&directory.tenant(tenant).await?),
+        (&Method::DELETE, ["tenants", tenant]) => {
+            let tenant = directory.tenant(tenant).await?;
+            directory.delete_tenant(&actor, tenant.id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (method, ["tenants", tenant, rest @ ..]) => {
+            let tenant = directory.tenant(tenant).await?.id;
+            in_tenant(state, &actor, method, tenant, rest, &parts.uri, body).await
+        }
+        _ => Err(ApiError::not_found("Path", &path)),
+    }
+}
+
+async fn in_tenant(
+    state: &State,
+    actor: &str,
+    method: &Method,
+    tenant: Uuid,
+    path: &[&str],
+    uri: &http::Uri,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let directory = &state.directory;
+    let app = |id: &str| Uuid::try_parse(id).map_err(|_| ApiError::not_found("application", id));
+    match (method, path) {
+        (&Method::GET, ["applications"]) => list(directory.applications(tenant).await?),
+        (&Method::POST, ["applications"]) => {
+            created(&directory.create_application(actor, tenant, &parse(&body)?).await?)
+        }
+        (&Method::GET, ["applications", id]) => {
+            ok(&directory.application(tenant, app(id)?).await?)
+        }
+        (&Method::DELETE, ["applications", id]) => {
+            directory.delete_application(actor, tenant, app(id)?).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::PUT, ["applications", id, "permissions"]) => {
+            let wanted: Permissions = parse(&body)?;
+            ok(&directory.set_permissions(actor, tenant, app(id)?, &wanted.permissions).await?)
+        }
+        (&Method::POST, ["applications", id, "secrets"]) => {
+            created(&directory.add_secret(actor, tenant, app(id)?, &parse(&body)?).await?)
+        }
+        (&Method::DELETE, ["applications", id, "secrets", key]) => {
+            let key = Uuid::try_parse(key).map_err(|_| ApiError::not_found("secret", key))?;
+            directory.remove_secret(actor, tenant, app(id)?, key).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::GET, ["users"]) => list(directory.users(tenant).await?),
+        (&Method::POST, ["users"]) => {
+            created(&directory.create_user(actor, tenant, &parse(&body)?).await?)
+        }
+        (&Method::DELETE, ["users", name]) => {
+            directory.delete_user(actor, tenant, name).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::POST, ["enrolmentkeys"]) => {
+            created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
+        }
+        (&Method::GET, ["tables"]) => {
+            let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
+                table: table.table,
+                rows: table.rows,
+                bytes: table.bytes,
+                earliest: table.earliest,
+                latest: table.latest,
+            });
+            list(tables.collect())
+        }
+        (&Method::POST, ["telemetry"]) => {
+            let mut source = None;
+            let mut sequence = 0;
+            let query = uri.query().unwrap_or_default();
+            for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                match name.as_ref() {
+                    "source" => source = Some(value.into_owned()),
+                    "sequence" => sequence = value.parse().unwrap_or(0),
+                    _ => {}
+                }
+            }
+            let source = source.filter(|source| !source.is_empty());
+            let source =
+                source.ok_or_else(|| ApiError::bad_request("source: a name is expected"))?;
+            let source = format!("import:{source}");
+            let batch = Batch { tenant, source, sequence, constants: Vec::new(), body };
+            let appended = state.lake.append(batch).await.map_err(lake_error)?;
+            ok(&Acknowledgement { sequence: appended.sequence })
+        }
+        _ => Err(ApiError::not_found("Path", &path.join("/"))),
+    }
+}
+
+/// Issues a key with which sensors enrol.
+pub async fn new_enrolment_key(
+    state: &State,
+    tenant: Uuid,
+    new: &NewEnrolmentKey,
+) -> Result<EnrolmentKey, ApiError> {
+    let enrolment_key = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let expires = new.expires.unwrap_or(state.clock.now() + TimeDelta::days(365));
+    let insert = "INSERT INTO enrolment_keys (id, tenant, display_name, hash, expires) \
+                  VALUES ($1, $2, $3, $4, $5)";
+    let values = [
+        Uuid::new_v4().to_string().into(),
+        tenant.to_string().into(),
+        new.display_name.clone().into(),
+        state.master.hash(&enrolment_key).into(),
+        expires.timestamp_micros().into(),
+    ];
+    state.database.execute(insert, &values).await?;
+    Ok(EnrolmentKey { enrolment_key, expires })
+}
+
+/// The application that calls; it needs the administration's role.
+fn authenticate(state: &State, headers: &HeaderMap) -> Result<String, ApiError> {
+    let token = bearer(headers).ok_or_else(|| ApiError::unauthorized("no bearer token"))?;
+    let caller = state.directory.verify(token, Resource::Administration);
+    let caller = caller.map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+    if !caller.roles.iter().any(|role| role == ROLE) {
+        let message = format!("Missing application roles. API required roles: {ROLE}");
+        return Err(ApiError::new(403, "Forbidden", message));
+    }
+    Ok(caller.app_id.to_string())
+}
+
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::body(format!("Request body is incorrect: {error}")))
+}
+
+fn ok(answer: &impl Serialize) -> Result<Response, ApiError> {
+    Ok(json(200, &serde_json::to_value(answer).map_err(ApiError::internal)?))
+}
+
+fn created(answer: &impl Serialize) -> Result<Response, ApiError> {
+    Ok(json(201, &serde_json::to_value(answer).map_err(ApiError::internal)?))
+}
+
+fn list<T: Serialize>(value: Vec<T>) -> Result<Response, ApiError> {
+    ok(&List { value })
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> ApiError {
+        match error {
+            DirectoryError::NotFound { .. } => {
+                ApiError::new(404, "ResourceNotFound", error.to_string())
+            }
+            DirectoryError::Conflict { .. } => ApiError::new(409, "Conflict", error.to_string()),
+            DirectoryError::Invalid { .. } => ApiError::body(error.to_string()),
+            other => ApiError::internal(other),
+        }
+    }
+}

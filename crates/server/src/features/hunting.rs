@@ -1,0 +1,48 @@
+//! Advanced hunting: `POST /api/advancedqueries/run` and `/api/advancedhunting/run`.
+
+use crate::edge::{ApiError, Call};
+use crate::state::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde::Deserialize;
+use vigie_hunting::{Database, Limit, Limits, QueryError};
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(alias = "query")]
+    #[serde(rename = "Query")]
+    query: String,
+}
+
+pub async fn run(state: &State, call: Call) -> Result<Response, ApiError> {
+    let body: Body = call.json()?;
+    let database = Database::Lake { lake: state.lake.clone(), tenant: call.caller.tenant };
+    let limits = Limits::default();
+    let result = state.engine.run(&database, &body.query, &limits).await;
+    let result = result.map_err(|error| api_error(error, &body.query))?;
+    let table = result.tables.last();
+    let table = table.ok_or_else(|| ApiError::bad_request("The query has no tabular result."))?;
+    let mut text = Vec::new();
+    table.write_api_json(&mut text).map_err(ApiError::internal)?;
+    if text.len() > limits.bytes {
+        return Err(ApiError::bad_request(Limit::Size.message()));
+    }
+    let content_type = "application/json; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+fn api_error(error: QueryError, query: &str) -> ApiError {
+    match error {
+        QueryError::Rejected(diagnostics) => {
+            let texts: Vec<String> = diagnostics.iter().take(5).map(|d| d.display(query)).collect();
+            ApiError::bad_request(texts.join("\n"))
+        }
+        QueryError::Internal(cause) => {
+            tracing::error!(cause, "query failed");
+            let message = "An unexpected error occurred during query execution. Please try again in \
+                           a few minutes.";
+            ApiError::new(500, "InternalServerError", message)
+        }
+        other => ApiError::bad_request(other.to_string()),
+    }
+}

@@ -1,0 +1,32 @@
+//! What all requests share.
+
+use crate::features::sensors::Waiting;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use vigie_contract::clock::Clock;
+use vigie_database::Database;
+use vigie_hunting::Engine;
+use vigie_hunting::lake::Lake;
+use vigie_identity::{Directory, MasterKey};
+
+#[derive(Clone)]
+pub struct State {
+    pub directory: Directory,
+    pub database: Database,
+    pub lake: Lake,
+    pub engine: Engine,
+    pub clock: Clock,
+    pub master: Arc<MasterKey>,
+    /// Sensors that wait for orders.
+    pub waiting: Arc<Waiting>,
+    /// Wakes what publishes rows of alerts to the lake.
+    pub publish: Arc<tokio::sync::Notify>,
+    pub stop: CancellationToken,
+}
+
+impl State {
+    /// Now, in microseconds since the Unix epoch.
+    pub fn now(&self) -> i64 {
+        self.clock.now().timestamp_micros()
+    }
+}
