@@ -1,0 +1,315 @@
+//! One simulated sensor: a task with a loop each for reports, telemetry and orders.
+
+use crate::Shared;
+use crate::machine::Machine;
+use crate::names::Random;
+use crate::scenario::{Happening, Play};
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+use vigie_contract::sensor::*;
+use vigie_sensor::client::{CallError, Client, LONGEST_POLL_SECONDS};
+use vigie_sensor::identity::Key;
+use vigie_sensor::link::{Backoff, Link};
+use vigie_sensor::orders::{failed, succeeded, verify};
+use vigie_sensor::rows::Row;
+
+const REPORT_EVERY: Duration = Duration::from_secs(300);
+/// Events are gathered for this long, so that a thousand machines make few requests.
+const GATHER: Duration = Duration::from_secs(1);
+
+pub struct SimulatedSensor {
+    machine: Machine,
+    link: Link,
+    shared: Arc<Shared>,
+    isolation: Mutex<&'static str>,
+    /// The report changed.
+    changed: Notify,
+    /// When the simulated user logged on.
+    since: DateTime<Utc>,
+    public_key: String,
+}
+
+/// A request of the protocol, as it can be repeated.
+enum Call {
+    Enrol,
+    Report,
+    Telemetry { sequence: u64, body: bytes::Bytes },
+    Orders,
+    Result { id: Uuid, result: OrderResult },
+}
+
+enum Answer {
+    Done,
+    /// Batches up to this number are durable.
+    Durable(u64),
+    Orders(Vec<SignedOrder>),
+}
+
+/// What a machine has to tell and at which number of its own.
+struct Telemetry {
+    plays: Vec<Playing>,
+    sequence: u64,
+    report_id: i64,
+}
+
+struct Playing {
+    play: Play,
+    begun: Instant,
+    coming: VecDeque<Happening>,
+}
+
+impl SimulatedSensor {
+    pub fn new(machine: Machine, client: Client, shared: Arc<Shared>) -> Result<SimulatedSensor> {
+        let key = Key::from_seed(&machine.key_seed)?;
+        let public_key = key.public_key();
+        let since = shared.config.clock.now();
+        let link = Link::new(client, key, shared.config.clock.clone(), None);
+        let (isolation, changed) = (Mutex::new("None"), Notify::new());
+        Ok(SimulatedSensor { machine, link, shared, isolation, changed, since, public_key })
+    }
+
+    /// Runs until the lab stops.
+    pub async fn run(self) {
+        let stop = self.shared.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.live() => {}
+        }
+    }
+
+    async fn live(&self) {
+        self.call(Call::Enrol).await;
+        tokio::join!(self.report_loop(), self.telemetry_loop(), self.order_loop());
+    }
+
+    /// Repeats a call with growing waits until it is answered.
+    async fn call(&self, call: Call) -> Answer {
+        let mut backoff = Backoff::new(&self.machine.installation_id);
+        loop {
+            match self.attempt(&call).await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    let host = &self.machine.host;
+                    tracing::debug!(host, %error, "simulated sensor's call failed");
+                    self.shared.status.lock().last_error = Some(error.to_string());
+                    sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Answer, CallError> {
+        // Long polls wait most of the time and are no load.
+        let _permit = match call {
+            Call::Orders => None,
+            _ => self.shared.calls.acquire().await.ok(),
+        };
+        if matches!(call, Call::Enrol) {
+            return self.enrol().await.map(|()| Answer::Done);
+        }
+        let token = self.link.token().await?;
+        let client = &self.link.client;
+        let answer = match call {
+            Call::Enrol => Ok(Answer::Done),
+            Call::Report => client.report(&token, &self.report()).await.map(|()| Answer::Done),
+            Call::Telemetry { sequence, body } => {
+                let sent = client.telemetry(&token, *sequence, body.clone()).await;
+                sent.map(|acknowledged| Answer::Durable(acknowledged.sequence))
+            }
+            Call::Orders => {
+                let received = client.orders(&token, LONGEST_POLL_SECONDS).await;
+                received.map(|orders| Answer::Orders(orders.orders))
+            }
+            Call::Result { id, result } => match client.order_result(&token, *id, result).await {
+                // The server has closed this order: nothing more to say.
+                Err(CallError::Refused { status: 400 | 404 | 409 | 410, .. }) => Ok(Answer::Done),
+                sent => sent.map(|()| Answer::Done),
+            },
+        };
+        // A refused session is replaced at the next attempt.
+        if answer.as_ref().is_err_and(CallError::is_session) {
+            self.link.forget(&token).await;
+        }
+        answer
+    }
+
+    fn report(&self) -> MachineReport {
+        let isolation = *self.isolation.lock();
+        self.machine.report(self.since, self.shared.config.clock.now(), isolation)
+    }
+
+    async fn enrol(&self) -> Result<(), CallError> {
+        let request = EnrolRequest {
+            enrolment_key: self.shared.config.enrolment_key.clone(),
+            public_key: self.public_key.clone(),
+            installation_id: self.machine.installation_id.clone(),
+            report: self.report(),
+        };
+        let enrolled = self.link.client.enrol(&request).await?;
+        self.link.set_enrolled(enrolled);
+        self.shared.status.lock().enrolled += 1;
+        Ok(())
+    }
+
+    async fn report_loop(&self) {
+        loop {
+            self.call(Call::Report).await;
+            tokio::select! {
+                () = sleep(REPORT_EVERY) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    async fn telemetry_loop(&self) {
+        let begun = Instant::now();
+        let plays = self.machine.scenarios.iter().map(|scenario| {
+            let mut play = Play::new(scenario.clone(), self.shared.config.seed, &self.machine);
+            let coming = play.timetable().into();
+            Playing { play, begun, coming }
+        });
+        let mut telemetry = Telemetry { plays: plays.collect(), sequence: 1, report_id: 0 };
+        let start = self.machine.start_rows(self.shared.config.clock.now());
+        let rows = start.into_iter().map(|(table, row)| (table.to_owned(), row)).collect();
+        self.send(&mut telemetry, rows).await;
+        let speed = self.shared.config.speed;
+        while let Some(next) = telemetry.next_at(speed) {
+            sleep_until(next.max(Instant::now() + GATHER)).await;
+            let due = telemetry.due(&self.machine, speed, self.shared.config.clock.now());
+            // An isolated machine has no connections to tell of.
+            let isolated = *self.isolation.lock() != "None";
+            let rows: Vec<(String, Row)> = due
+                .into_iter()
+                .filter(|(table, _)| !(isolated && table == "DeviceNetworkEvents"))
+                .collect();
+            self.send(&mut telemetry, rows).await;
+        }
+    }
+
+    async fn send(&self, telemetry: &mut Telemetry, rows: Vec<(String, Row)>) {
+        let events = rows.len() as u64;
+        if events == 0 {
+            return;
+        }
+        let mut tables: BTreeMap<String, Vec<Box<RawValue>>> = BTreeMap::new();
+        for (table, mut row) in rows {
+            telemetry.report_id += 1;
+            row.number("ReportId", telemetry.report_id);
+            let row = serde_json::value::to_raw_value(&row.0).expect("a map of values is JSON");
+            tables.entry(table).or_default().push(row);
+        }
+        let body = match vigie_sensor::encode(&TelemetryBatch { tables }) {
+            Ok(body) => bytes::Bytes::from(body),
+            Err(error) => {
+                self.shared.status.lock().last_error = Some(format!("{error:#}"));
+                return;
+            }
+        };
+        loop {
+            let sequence = telemetry.sequence;
+            let call = Call::Telemetry { sequence, body: body.clone() };
+            let Answer::Durable(durable) = self.call(call).await else { return };
+            telemetry.sequence = durable.max(sequence) + 1;
+            if durable <= sequence {
+                break;
+            }
+            // A lab of the same seed ran before and the server took this batch for one of its.
+        }
+        self.shared.status.lock().events_sent += events;
+    }
+
+    async fn order_loop(&self) {
+        let mut done: HashMap<Uuid, OrderResult> = HashMap::new();
+        let mut random = Random::new(self.shared.config.seed, self.machine.index, "orders");
+        loop {
+            let Answer::Orders(orders) = self.call(Call::Orders).await else { continue };
+            for signed in orders {
+                let Some(enrolled) = self.link.enrolled() else { continue };
+                match verify(&signed, &enrolled, self.shared.config.clock.now()) {
+                    Ok(order) => self.carry_out(order, &mut done, &mut random).await,
+                    Err(reason) => tracing::error!(%reason, "simulated sensor refused an order"),
+                }
+            }
+        }
+    }
+
+    /// Takes the time that a real machine takes: a moment to begin, some seconds to end.
+    async fn carry_out(
+        &self,
+        order: Order,
+        done: &mut HashMap<Uuid, OrderResult>,
+        random: &mut Random,
+    ) {
+        if !done.contains_key(&order.id) {
+            sleep(Duration::from_millis(200 + random.below(800))).await;
+            let status = OrderStatus::InProgress;
+            self.answer(order.id, OrderResult { status, error: None, error_code: 0 }).await;
+            sleep(Duration::from_millis(1500 + random.below(4500))).await;
+            let result = self.effect(&order.command);
+            done.insert(order.id, result);
+            self.shared.status.lock().orders_carried_out += 1;
+        }
+        self.answer(order.id, done[&order.id].clone()).await;
+        self.changed.notify_one();
+    }
+
+    async fn answer(&self, id: Uuid, result: OrderResult) {
+        self.call(Call::Result { id, result }).await;
+    }
+
+    fn effect(&self, command: &Command) -> OrderResult {
+        let mut isolation = self.isolation.lock();
+        let before = *isolation;
+        *isolation = match command {
+            Command::Isolate { isolation_type: IsolationType::Full } => "Full",
+            Command::Isolate { isolation_type: IsolationType::Selective } => "Selective",
+            Command::Unisolate {} => "None",
+            Command::Cancel { action_id } => {
+                return failed(format!("action {action_id} can no longer be stopped"), 1);
+            }
+        };
+        let mut status = self.shared.status.lock();
+        match (before == "None", *isolation == "None") {
+            (true, false) => status.isolated += 1,
+            (false, true) => status.isolated -= 1,
+            _ => {}
+        }
+        succeeded()
+    }
+}
+
+impl Telemetry {
+    /// When the next event is to happen; `None` when every scenario is at its end.
+    fn next_at(&self, speed: f64) -> Option<Instant> {
+        let next = self.plays.iter().filter_map(|playing| {
+            let happening = playing.coming.front()?;
+            Some(playing.begun + Duration::from_secs_f64(happening.at / speed))
+        });
+        next.min()
+    }
+
+    /// The rows of all that has happened by now; scenarios that repeat begin again.
+    fn due(&mut self, machine: &Machine, speed: f64, now: DateTime<Utc>) -> Vec<(String, Row)> {
+        let mut rows = Vec::new();
+        for playing in &mut self.plays {
+            let passed = playing.begun.elapsed().as_secs_f64() * speed;
+            while playing.coming.front().is_some_and(|happening| happening.at <= passed) {
+                let happening = playing.coming.pop_front().expect("there is a front");
+                rows.push(playing.play.row(happening.step, machine, now));
+            }
+            if let (true, Some(repeat)) = (playing.coming.is_empty(), playing.play.repeat()) {
+                playing.begun += Duration::from_secs_f64(repeat / speed);
+                playing.coming = playing.play.timetable().into();
+            }
+        }
+        rows
+    }
+}
