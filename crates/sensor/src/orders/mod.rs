@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use isolation::Isolation;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use vigie_contract::clock::Clock;
@@ -160,11 +161,17 @@ impl Receiver {
     async fn exchange(&self, token: &str) -> Result<(), CallError> {
         self.answer(token).await?;
         let Orders { orders } = self.link.client.orders(token, LONGEST_POLL_SECONDS).await?;
+        let mut accepted = false;
         for signed in &orders {
             if let Some(order) = self.accept(signed) {
+                accepted = true;
                 let _ = self.link.client.order_result(token, order.id, &in_progress()).await;
                 self.carry_out(order).await;
             }
+        }
+        if !accepted && !orders.is_empty() {
+            // The server goes on offering what this sensor refuses or has done: no reason to run hot.
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         self.answer(token).await
     }

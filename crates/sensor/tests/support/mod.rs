@@ -17,13 +17,16 @@ use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vigie_contract::sensor::*;
 
 pub const ENROLMENT_KEY: &str = "test-enrolment-key";
+
+/// An order that was not answered is delivered again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the server knows of one machine.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +38,8 @@ pub struct Machine {
     /// Rows by table, in the order of arrival.
     pub rows: Vec<(String, Value)>,
     pub results: Vec<(Uuid, OrderResult)>,
-    pub orders: Vec<SignedOrder>,
+    /// Open orders with the time of their last delivery.
+    pub orders: Vec<(SignedOrder, Option<Instant>)>,
 }
 
 #[derive(Default)]
@@ -128,8 +132,11 @@ impl ProtocolServer {
         let address = listener.local_addr().unwrap();
         let changes = watch::Sender::new(0);
         let order_key = Arc::new(Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap());
-        let handler =
-            Handler { memory: memory.clone(), changes: changes.clone(), order_key: order_key.clone() };
+        let handler = Handler {
+            memory: memory.clone(),
+            changes: changes.clone(),
+            order_key: order_key.clone(),
+        };
         let task = tokio::spawn(accept(listener, certificates.acceptor(), handler));
         let ca_pem = certificates.ca_pem.clone();
         ProtocolServer { address, ca_pem, memory, changes, order_key, task }
@@ -189,7 +196,7 @@ impl ProtocolServer {
     /// Queues an order as it is, true or not.
     pub fn queue(&self, machine_id: &str, order: SignedOrder) {
         let mut memory = self.memory.lock().unwrap();
-        memory.machines.get_mut(machine_id).unwrap().orders.push(order);
+        memory.machines.get_mut(machine_id).unwrap().orders.push((order, None));
         drop(memory);
         self.changes.send_modify(|count| *count += 1);
     }
@@ -266,10 +273,14 @@ impl Handler {
         if !self.memory.lock().unwrap().machines.contains_key(&token) {
             return Err((401, "Unauthorized"));
         }
-        if let Some(id) = path.strip_prefix("orders/").and_then(|rest| rest.strip_suffix("/result")) {
-            let id = id.parse().map_err(|_| (404, "Order"))?;
+        if let Some(id) = path.strip_prefix("orders/").and_then(|rest| rest.strip_suffix("/result"))
+        {
+            let id: Uuid = id.parse().map_err(|_| (404, "Order"))?;
             let result = serde_json::from_slice(&body).map_err(|_| (400, "Result"))?;
-            return self.with(&token, |machine| machine.results.push((id, result)));
+            return self.with(&token, |machine| {
+                machine.orders.retain(|(order, _)| !order.order.contains(&id.to_string()));
+                machine.results.push((id, result));
+            });
         }
         match path.as_str() {
             "report" => {
@@ -344,9 +355,16 @@ impl Handler {
         Ok(json!(Acknowledgement { sequence }))
     }
 
+    /// An order is delivered until it is answered: the poll that carried it may have been cut.
     fn take_orders(&self, id: &str) -> Vec<SignedOrder> {
         let mut memory = self.memory.lock().unwrap();
-        std::mem::take(&mut memory.machines.get_mut(id).unwrap().orders)
+        let orders = memory.machines.get_mut(id).unwrap().orders.iter_mut();
+        let due = orders.filter(|(_, at)| at.is_none_or(|at: Instant| at.elapsed() >= AGAIN));
+        due.map(|(order, at)| {
+            *at = Some(Instant::now());
+            order.clone()
+        })
+        .collect()
     }
 
     async fn orders(&self, id: &str, wait: u64) -> Value {
@@ -354,9 +372,10 @@ impl Handler {
         let taken = async {
             loop {
                 let orders = self.take_orders(id);
-                if !orders.is_empty() || changed.changed().await.is_err() {
+                if !orders.is_empty() {
                     return orders;
                 }
+                let _ = tokio::time::timeout(AGAIN, changed.changed()).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(wait), taken).await;
