@@ -203,3 +203,55 @@ async fn orders_are_answered_and_false_ones_are_not() {
     let ids: Vec<_> = memory.machines[&machine].results.iter().map(|(id, _)| *id).collect();
     assert!(ids.iter().all(|answered| *answered == id), "the forged order was answered");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_files_in_watched_folders_are_reported() {
+    let server = ProtocolServer::start().await;
+    let (folder, watched) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(&server, folder.path());
+    config.watched_folders = vec![watched.path().to_owned()];
+    let sensor = Sensor::start(config).await.unwrap();
+    let provider = sensor.status().providers.iter().find(|p| p.source == "file").cloned().unwrap();
+    assert_eq!(provider.provider, if is_root() { "fanotify" } else { "inotify" });
+    server.row("DeviceInfo", |_| true).await;
+
+    // Another process makes the changes: those of the sensor's own process are its own business.
+    let sub = watched.path().join("sub");
+    std::fs::create_dir(&sub).unwrap();
+    let at = |name: &str| sub.join(name).to_str().unwrap().to_owned();
+    let script = "printf abc > \"$1/a\"; sleep 0.3; printf d >> \"$1/a\"; sleep 0.3; \
+                  mv \"$1/a\" \"$1/b\"; sleep 0.3; rm \"$1/b\"";
+    let mut shell = Program::new("sh").args(["-c", script, "sh"]).arg(&sub).spawn().unwrap();
+    let expected = [
+        ("FileCreated", at("a")),
+        ("FileModified", at("a")),
+        ("FileRenamed", at("b")),
+        ("FileDeleted", at("b")),
+    ];
+    for (action, path) in &expected {
+        let row = server
+            .row("DeviceFileEvents", |row| {
+                row["ActionType"] == *action && row["FolderPath"] == path.as_str()
+            })
+            .await;
+        match *action {
+            "FileCreated" => assert!(row["SHA1"].is_string()),
+            "FileRenamed" => assert_eq!(row["PreviousFolderPath"], at("a").as_str()),
+            _ => {}
+        }
+        if is_root() && *action == "FileCreated" {
+            assert_eq!(row["InitiatingProcessId"], shell.id());
+        }
+    }
+    shell.wait().unwrap();
+    // Elsewhere nothing is watched, although fanotify sees the whole file system.
+    let memory = server.memory.lock().unwrap();
+    let rows = memory.machines.values().flat_map(|machine| &machine.rows);
+    let paths = rows.filter(|(table, _)| table == "DeviceFileEvents");
+    for (_, row) in paths {
+        let path = row["FolderPath"].as_str().unwrap();
+        assert!(Path::new(path).starts_with(watched.path()), "{path}");
+    }
+    drop(memory);
+    sensor.shutdown().await;
+}

@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hashes::Hashes;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vigie_contract::clock::Clock;
@@ -158,8 +159,8 @@ impl Processes {
     }
 
     /// Hashes of a file by path, computed once per version of the file.
-    pub fn hash_file(&self, path: &str) -> Option<Arc<hashes::FileHashes>> {
-        self.hashes.of_path(std::path::Path::new(path))
+    pub fn hash_file(&self, path: &Path) -> Option<Arc<hashes::FileHashes>> {
+        self.hashes.of_path(path)
     }
 
     pub fn account_name(&self, uid: u32) -> String {

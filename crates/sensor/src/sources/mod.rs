@@ -9,6 +9,10 @@
 //! | file | fanotify (root), inotify (without the process) |
 //! | logon | audit multicast (root), `wtmp` |
 
+mod audit;
+mod fanotify;
+mod files;
+mod inotify;
 mod logons;
 pub mod netlink;
 mod network;
@@ -120,14 +124,41 @@ fn start_network(context: &Context, running: &mut Running) {
     }
 }
 
-fn start_file(_context: &Context, running: &mut Running) {
-    running.provider("file", "none", "no folder is configured to be watched");
+fn start_file(context: &Context, running: &mut Running) {
+    if context.watched_folders.is_empty() {
+        running.provider("file", "none", "no folder is configured to be watched");
+        return;
+    }
+    let context = context.clone();
+    match fanotify::Watch::open(&context.watched_folders) {
+        Ok(watch) => {
+            running.provider("file", "fanotify", "");
+            running.spawn("vigie-file", move || watch.run(&context));
+        }
+        Err(reason) => match inotify::Watch::open(&context.watched_folders) {
+            Ok(watch) => {
+                running.provider("file", "inotify", format!("fanotify: {reason}"));
+                running.spawn("vigie-file", move || watch.run(&context));
+            }
+            Err(second) => {
+                running.provider("file", "none", format!("fanotify: {reason}; inotify: {second}"));
+            }
+        },
+    }
 }
 
 fn start_logon(context: &Context, running: &mut Running) {
     let context = context.clone();
-    running.provider("logon", "wtmp", "");
-    running.spawn("vigie-logon", move || logons::run(&context));
+    match audit::Listener::open() {
+        Ok(listener) => {
+            running.provider("logon", "audit", "");
+            running.spawn("vigie-logon", move || listener.run(&context));
+        }
+        Err(reason) => {
+            running.provider("logon", "wtmp", format!("audit: {reason}"));
+            running.spawn("vigie-logon", move || logons::run(&context));
+        }
+    }
 }
 
 /// What has no column of its own.
