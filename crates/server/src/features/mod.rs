@@ -73,3 +73,17 @@ fn time_text(micros: i64) -> String {
 fn optional_time(micros: Option<i64>) -> serde_json::Value {
     micros.map_or(serde_json::Value::Null, |micros| time_text(micros).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::BOUND;
+    use vigie_contract::operations::operation;
+
+    #[test]
+    fn every_bound_operation_is_in_the_catalogue_and_has_a_permission() {
+        for id in BOUND {
+            let operation = operation(id).unwrap_or_else(|| panic!("{id} is in no catalogue"));
+            assert!(!operation.app_permissions.is_empty(), "{id} would be open to everybody");
+        }
+    }
+}

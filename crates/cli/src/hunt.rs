@@ -1,0 +1,188 @@
+//! `vigie hunt`
+
+use crate::api::ApiOptions;
+use crate::output::{self, Format, printable};
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::path::Path;
+use uuid::Uuid;
+use vigie_contract::clock::Clock;
+use vigie_hunting::lake::{Lake, LakeConfig, LakeError};
+use vigie_hunting::{Database, Engine, EngineConfig, Limits, QueryError, ResultTable, Stage};
+
+/// The tenant of a data folder that no server has used.
+pub const OFFLINE_TENANT: Uuid = Uuid::from_u128(1);
+
+#[derive(Args)]
+pub struct HuntOptions {
+    /// With --data the query runs on that folder, without any server
+    #[command(flatten)]
+    api: ApiOptions,
+    /// The query, a .kql file, or `-` for standard input
+    #[arg(required_unless_present = "serve_stdio")]
+    query: Option<String>,
+    #[arg(long, short, value_enum, default_value_t = HuntFormat::Table)]
+    output: HuntFormat,
+    /// Print a stage of the query's way instead of running it
+    #[arg(long, value_enum)]
+    show: Option<Shown>,
+    /// Answer queries on standard input, one JSON object a line
+    #[arg(long, hide = true)]
+    serve_stdio: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HuntFormat {
+    Table,
+    Json,
+    Csv,
+    Parquet,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Shown {
+    Tokens,
+    Syntax,
+    Plan,
+    Logical,
+    Physical,
+}
+
+pub async fn run(options: HuntOptions) -> Result<()> {
+    let clock = Clock::default();
+    if options.serve_stdio {
+        return serve_stdio(&Engine::new(EngineConfig::new(clock))?).await;
+    }
+    let query = text(options.query.as_deref().unwrap_or_default())?;
+    if let Some(shown) = options.show {
+        let stage = match shown {
+            Shown::Tokens => Stage::Tokens,
+            Shown::Syntax => Stage::Syntax,
+            Shown::Plan => Stage::Plan,
+            Shown::Logical => Stage::Logical,
+            Shown::Physical => Stage::Physical,
+        };
+        let engine = Engine::new(EngineConfig::new(clock))?;
+        let explained = engine.explain(&Database::Empty, &query, stage).await;
+        print!("{}", explained.map_err(|error| rejected(error, &query))?);
+        return Ok(());
+    }
+    match &options.api.folder.data {
+        Some(folder) => offline(folder, &query, options.output, clock).await,
+        None => online(&options, &query).await,
+    }
+}
+
+fn text(argument: &str) -> Result<String> {
+    if argument == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text)?;
+        return Ok(text);
+    }
+    if argument.ends_with(".kql") && Path::new(argument).exists() {
+        return std::fs::read_to_string(argument)
+            .with_context(|| format!("cannot read {argument}"));
+    }
+    Ok(argument.to_owned())
+}
+
+fn rejected(error: QueryError, query: &str) -> anyhow::Error {
+    match error {
+        QueryError::Rejected(diagnostics) => {
+            let lines: Vec<String> = diagnostics.iter().map(|d| d.display(query)).collect();
+            anyhow::anyhow!("{}", lines.join("\n"))
+        }
+        other => other.into(),
+    }
+}
+
+/// Opens a folder's lake and finds whose rows are in it.
+pub async fn open_folder(folder: &Path, clock: Clock) -> Result<(Lake, Uuid)> {
+    let mut config = LakeConfig::new(folder.join("lake"), clock);
+    // Recordings are of any age.
+    config.retention = None;
+    let lake = Lake::open(config).await.map_err(|error| match error {
+        LakeError::Locked { .. } => {
+            anyhow::anyhow!("{error}; a running server answers without --data")
+        }
+        other => other.into(),
+    })?;
+    let mut tenants: Vec<Uuid> = Vec::new();
+    for entry in std::fs::read_dir(folder.join("lake"))?.flatten() {
+        let tenant = entry.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
+        tenants.extend(tenant);
+    }
+    let tenant = match tenants.as_slice() {
+        [] => OFFLINE_TENANT,
+        [only] => *only,
+        _ => bail!("{} holds rows of several tenants", folder.display()),
+    };
+    Ok((lake, tenant))
+}
+
+async fn offline(folder: &Path, query: &str, format: HuntFormat, clock: Clock) -> Result<()> {
+    if !folder.is_dir() {
+        bail!("{} is no folder", folder.display());
+    }
+    let (lake, tenant) = open_folder(folder, clock.clone()).await?;
+    let engine = Engine::new(EngineConfig::new(clock))?;
+    let database = Database::Lake { lake: lake.clone(), tenant };
+    let limits = Limits { rows: usize::MAX >> 1, bytes: usize::MAX >> 2, ..Limits::default() };
+    let result = engine.run(&database, query, &limits).await;
+    let result = result.map_err(|error| rejected(error, query))?;
+    for table in &result.tables {
+        write(table, format)?;
+    }
+    lake.close().await?;
+    Ok(())
+}
+
+fn write(table: &ResultTable, format: HuntFormat) -> Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match format {
+        HuntFormat::Json => table.write_json_lines(&mut out)?,
+        HuntFormat::Csv => table.write_csv(&mut out)?,
+        HuntFormat::Parquet => {
+            drop(out);
+            return Ok(table.write_parquet(std::io::stdout())?);
+        }
+        HuntFormat::Table => {
+            let mut printed = comfy_table::Table::new();
+            printed.load_style(comfy_table::presets::NOTHING);
+            printed.set_header(table.columns.iter().map(|column| printable(&column.name)));
+            for row in table.plain_rows() {
+                printed.add_row(row.iter().map(|cell| printable(cell)));
+            }
+            writeln!(out, "{printed}")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+async fn online(options: &HuntOptions, query: &str) -> Result<()> {
+    let client = options.api.client()?;
+    let answer = client.post("/api/advancedqueries/run", &json!({ "Query": query })).await?;
+    let columns: Vec<&str> = (answer["Schema"].as_array().into_iter().flatten())
+        .filter_map(|column| column["Name"].as_str())
+        .collect();
+    let rows: Vec<Value> = answer["Results"].as_array().cloned().unwrap_or_default();
+    let format = match options.output {
+        HuntFormat::Table => Format::Table,
+        HuntFormat::Json => Format::Json,
+        HuntFormat::Csv => Format::Csv,
+        HuntFormat::Parquet => bail!("Parquet is written with --data only"),
+    };
+    output::print(&rows, &columns, format)
+}
+
+/// One JSON object a line in, one out.
+async fn serve_stdio(engine: &Engine) -> Result<()> {
+    for line in std::io::stdin().lock().lines() {
+        println!("{}", engine.answer(&line?).await);
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}

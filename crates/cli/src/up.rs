@@ -1,0 +1,279 @@
+//! `vigie up` and `vigie serve`
+
+use crate::document;
+use crate::folder::{FolderOptions, Local};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use vigie_client::{Client, Credentials, Endpoints};
+use vigie_contract::clock::Clock;
+use vigie_lab::{Lab, LabConfig, LabHandle};
+use vigie_sensor::{Sensor, SensorConfig, SensorHandle};
+use vigie_server::{FirstStart, Server, ServerConfig};
+
+#[derive(Args)]
+pub struct ServeOptions {
+    #[command(flatten)]
+    folder: FolderOptions,
+    /// Address and port to listen on
+    #[arg(long, default_value = "127.0.0.1:8443", env = "VIGIE_LISTEN")]
+    listen: SocketAddr,
+    /// A name or address of the server for its certificate; may be given several times
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// PostgreSQL URL [default: SQLite in the data folder]
+    #[arg(long, env = "VIGIE_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// 64 hexadecimal digits [default: a file in the data folder]
+    #[arg(long, env = "VIGIE_MASTER_KEY", hide_env_values = true)]
+    master_key: Option<String>,
+    /// Bring tenants to the state that a file describes, once started
+    #[arg(long, value_name = "FILE")]
+    apply: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct UpOptions {
+    #[command(flatten)]
+    serve: ServeOptions,
+    /// Simulated machines to add
+    #[arg(long, value_name = "MACHINES", default_value_t = 0)]
+    lab: usize,
+    /// Let the sensor carry out response actions such as isolation on this machine
+    #[arg(long)]
+    allow_response: bool,
+    /// A folder whose files this machine's sensor watches; may be given several times
+    #[arg(long, value_name = "DIR")]
+    watch: Vec<PathBuf>,
+    /// Start no sensor for this machine
+    #[arg(long)]
+    no_sensor: bool,
+}
+
+/// `vigie serve`
+pub async fn serve(options: ServeOptions) -> Result<()> {
+    let running = start(&options).await?;
+    running.welcome(None);
+    interrupted().await?;
+    println!("stopping");
+    running.server.handle().shutdown().await;
+    Ok(())
+}
+
+/// `vigie up`
+pub async fn up(options: UpOptions) -> Result<()> {
+    let running = start(&options.serve).await?;
+    let mut machines = options.lab;
+    if machines == 0 {
+        machines = running.applied_machines;
+    }
+    let sensor = match options.no_sensor {
+        true => None,
+        false => Some(start_sensor(&running, &options).await?),
+    };
+    let lab = match machines {
+        0 => None,
+        machines => Some(start_lab(&running, machines).await?),
+    };
+    running.welcome(sensor.as_ref());
+    interrupted().await?;
+    println!("stopping");
+    if let Some(lab) = lab {
+        lab.shutdown().await;
+    }
+    // The server ends after the sensor, so that the last events arrive.
+    if let Some(sensor) = sensor {
+        sensor.shutdown().await;
+    }
+    running.server.handle().shutdown().await;
+    Ok(())
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+pub async fn interrupted() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// A server that has started, and how to reach it.
+struct Running {
+    server: Server,
+    folder: PathBuf,
+    url: String,
+    local: Local,
+    ca_pem: String,
+    applied_machines: usize,
+}
+
+async fn start(options: &ServeOptions) -> Result<Running> {
+    let folder = options.folder.path()?;
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner.set_message(format!("opening {}", folder.display()));
+    let document = options.apply.as_deref().map(document::read).transpose()?;
+    let server = Server::start(ServerConfig {
+        data: folder.clone(),
+        listen: options.listen,
+        names: options.name.clone(),
+        database: options.database.clone(),
+        master_key: options.master_key.clone(),
+        clock: Clock::default(),
+    })
+    .await;
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            spinner.finish_and_clear();
+            return Err(error.into());
+        }
+    };
+    // What listens on every address is reached on this machine by its own.
+    let mut address = server.address();
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let url = format!("https://{address}");
+    let ca_file = server.ca_path().to_owned();
+    let local = match server.first_start() {
+        Some(first) => Local {
+            url: url.clone(),
+            ca_file: ca_file.clone(),
+            tenant: first.tenant.to_string(),
+            client_id: first.administration_app_id.to_string(),
+            client_secret: first.administration_secret.clone(),
+        },
+        None => {
+            let earlier = Local::read(&folder)?;
+            Local { url: url.clone(), ca_file: ca_file.clone(), ..earlier }
+        }
+    };
+    local.write(&folder)?;
+    let ca_pem = read(&ca_file)?;
+    let mut running = Running { server, folder, url, local, ca_pem, applied_machines: 0 };
+    spinner.finish_and_clear();
+    if let Some(document) = document {
+        document::apply_document(&running.administration()?, &document).await?;
+        let lab = |tenant: &vigie_contract::administration::TenantDocument| {
+            tenant.lab.map_or(0, |lab| lab.machines as usize)
+        };
+        running.applied_machines = document.tenants.iter().map(lab).sum();
+    }
+    Ok(running)
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+impl Running {
+    fn administration(&self) -> Result<Client> {
+        let endpoints = Endpoints {
+            api: self.url.parse()?,
+            authority: self.url.parse()?,
+            ca_pem: Some(self.ca_pem.clone()),
+        };
+        let credentials = Credentials {
+            tenant: self.local.tenant.clone(),
+            client_id: self.local.client_id.clone(),
+            client_secret: self.local.client_secret.clone(),
+            scope: format!("{}/.default", vigie_contract::administration::RESOURCE),
+        };
+        Ok(Client::new(&endpoints, credentials)?)
+    }
+
+    async fn enrolment_key(&self) -> Result<String> {
+        if let Some(first) = self.server.first_start() {
+            return Ok(first.enrolment_key.clone());
+        }
+        let path = format!("/admin/v1/tenants/{}/enrolmentkeys", self.local.tenant);
+        let new = vigie_contract::administration::NewEnrolmentKey::default();
+        let client = self.administration()?;
+        let key: vigie_contract::administration::EnrolmentKey =
+            crate::admin::send(&client, reqwest::Method::POST, &path, &new).await?;
+        Ok(key.enrolment_key)
+    }
+
+    /// What a person needs next.
+    fn welcome(&self, sensor: Option<&SensorHandle>) {
+        let url = &self.url;
+        println!("Vigie runs on {url}");
+        println!("  data folder  {}", self.folder.display());
+        println!("  certificate  {}", self.local.ca_file.display());
+        println!("  tenant       {}", self.local.tenant);
+        if let Some(sensor) = sensor {
+            let status = sensor.status();
+            println!("  sensor of this machine:");
+            for provider in &status.providers {
+                let reason = match provider.reason.as_str() {
+                    "" => String::new(),
+                    reason => format!(" ({reason})"),
+                };
+                println!("    {:<8} {}{reason}", provider.source, provider.provider);
+            }
+            if !status.response_allowed {
+                println!("    response actions are refused on this machine (see --allow-response)");
+            }
+        }
+        if let Some(first) = self.server.first_start() {
+            self.welcome_first(first);
+        }
+        println!("\nCtrl-C stops.");
+    }
+
+    fn welcome_first(&self, first: &FirstStart) {
+        let (url, tenant) = (&self.url, &first.tenant);
+        let ca = self.local.ca_file.display();
+        println!("  domain       {}", first.domain);
+        println!(
+            "\nAn application that may read, hunt, raise alerts and isolate. Its secret is shown"
+        );
+        println!("now and never again:");
+        println!("  application  {}", first.app_id);
+        println!("  secret       {}", first.app_secret);
+        println!("\nA user:");
+        println!("  name         {}", first.user);
+        println!("  password     {}", first.password);
+        println!("\nClients have to trust the certificate, for example by");
+        println!("  export CURL_CA_BUNDLE={ca} REQUESTS_CA_BUNDLE={ca}");
+        println!("\nThree commands to begin with:");
+        println!(
+            "  TOKEN=$(curl -s --cacert {ca} {url}/{tenant}/oauth2/v2.0/token -d \
+             grant_type=client_credentials -d client_id={} -d client_secret={} -d \
+             scope=https://api.securitycenter.microsoft.com/.default | sed \
+             's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')",
+            first.app_id, first.app_secret
+        );
+        println!("  curl -s --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {url}/api/machines");
+        println!(
+            "  curl -s --cacert {ca} -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: \
+             application/json' {url}/api/advancedqueries/run -d '{{\"Query\": \"DeviceProcessEvents \
+             | project Timestamp, FileName, ProcessCommandLine | top 10 by Timestamp\"}}'"
+        );
+    }
+}
+
+async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHandle> {
+    let state = running.folder.join("sensor");
+    let mut config = SensorConfig::new(&running.url, &running.ca_pem, &state);
+    if vigie_sensor::stored_status(&state).is_err() || running.server.first_start().is_some() {
+        config.enrolment_key = Some(running.enrolment_key().await?);
+    }
+    config.allow_response = options.allow_response;
+    config.watched_folders.clone_from(&options.watch);
+    Ok(Sensor::start(config).await?)
+}
+
+async fn start_lab(running: &Running, machines: usize) -> Result<LabHandle> {
+    let key = running.enrolment_key().await?;
+    Lab::start(LabConfig::new(&running.url, &running.ca_pem, key, machines)).await
+}
