@@ -69,7 +69,8 @@ fn real_queries_bind_with_the_right_columns() {
                 let equal = expected.len() == columns.len()
                     && expected.iter().zip(columns).all(|(expected, column)| {
                         let ty = Type::parse(expected["type"].as_str().expect("a type"));
-                        expected["name"] == column.name.as_str() && ty.map(same) == Some(same(column.ty))
+                        expected["name"] == column.name.as_str()
+                            && ty.map(same) == Some(same(column.ty))
                     });
                 if equal || line["schema_open"] == true {
                     right += 1;
