@@ -25,6 +25,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(300);
 /// Events are gathered for this long, so that a thousand machines make few requests.
 const GATHER: Duration = Duration::from_secs(1);
 
+/// A poll that brings nothing takes at least this long.
+const SHORTEST_TURN: Duration = Duration::from_secs(1);
+
 pub struct SimulatedSensor {
     machine: Machine,
     link: Link,
@@ -230,7 +233,12 @@ impl SimulatedSensor {
         let mut done: HashMap<Uuid, OrderResult> = HashMap::new();
         let mut random = Random::new(self.shared.config.seed, self.machine.index, "orders");
         loop {
+            let asked = Instant::now();
             let Answer::Orders(orders) = self.call(Call::Orders).await else { continue };
+            if orders.is_empty() && asked.elapsed() < SHORTEST_TURN {
+                // A server that stops answers at once.
+                sleep(SHORTEST_TURN).await;
+            }
             for signed in orders {
                 let Some(enrolled) = self.link.enrolled() else { continue };
                 match verify(&signed, &enrolled, self.shared.config.clock.now()) {

@@ -19,11 +19,14 @@ use chrono::{DateTime, Utc};
 use isolation::Isolation;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use vigie_contract::clock::Clock;
 use vigie_contract::sensor::*;
+
+/// A poll that brings nothing to do takes at least this long.
+const SHORTEST_TURN: Duration = Duration::from_secs(1);
 
 /// Why an order is not carried out, nor answered: an answer needs a true order.
 #[derive(Debug, Error, PartialEq)]
@@ -160,6 +163,7 @@ impl Receiver {
 
     async fn exchange(&self, token: &str) -> Result<(), CallError> {
         self.answer(token).await?;
+        let asked = Instant::now();
         let Orders { orders } = self.link.client.orders(token, LONGEST_POLL_SECONDS).await?;
         let mut accepted = false;
         for signed in &orders {
@@ -169,9 +173,9 @@ impl Receiver {
                 self.carry_out(order).await;
             }
         }
-        if !accepted && !orders.is_empty() {
-            // The server goes on offering what this sensor refuses or has done: no reason to run hot.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        if !accepted && asked.elapsed() < SHORTEST_TURN {
+            // A server that stops, or goes on offering what this sensor refuses: no reason to run hot.
+            tokio::time::sleep(SHORTEST_TURN).await;
         }
         self.answer(token).await
     }
