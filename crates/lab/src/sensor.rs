@@ -256,13 +256,13 @@ impl SimulatedSensor {
         done: &mut HashMap<Uuid, OrderResult>,
         random: &mut Random,
     ) {
-        if !done.contains_key(&order.id) {
+        if let std::collections::hash_map::Entry::Vacant(e) = done.entry(order.id) {
             sleep(Duration::from_millis(200 + random.below(800))).await;
             let status = OrderStatus::InProgress;
             self.answer(order.id, OrderResult { status, error: None, error_code: 0 }).await;
             sleep(Duration::from_millis(1500 + random.below(4500))).await;
             let result = self.effect(&order.command);
-            done.insert(order.id, result);
+            e.insert(result);
             self.shared.status.lock().orders_carried_out += 1;
         }
         self.answer(order.id, done[&order.id].clone()).await;

@@ -245,13 +245,14 @@ async fn changes_of_files_in_watched_folders_are_reported() {
     }
     shell.wait().unwrap();
     // Elsewhere nothing is watched, although fanotify sees the whole file system.
-    let memory = server.memory.lock().unwrap();
-    let rows = memory.machines.values().flat_map(|machine| &machine.rows);
-    let paths = rows.filter(|(table, _)| table == "DeviceFileEvents");
-    for (_, row) in paths {
-        let path = row["FolderPath"].as_str().unwrap();
-        assert!(Path::new(path).starts_with(watched.path()), "{path}");
+    {
+        let memory = server.memory.lock().unwrap();
+        let rows = memory.machines.values().flat_map(|machine| &machine.rows);
+        let paths = rows.filter(|(table, _)| table == "DeviceFileEvents");
+        for (_, row) in paths {
+            let path = row["FolderPath"].as_str().unwrap();
+            assert!(Path::new(path).starts_with(watched.path()), "{path}");
+        }
     }
-    drop(memory);
     sensor.shutdown().await;
 }

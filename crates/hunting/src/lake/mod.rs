@@ -24,6 +24,7 @@ mod flush;
 mod hot;
 mod open;
 mod parquet_file;
+mod readers;
 mod retain;
 mod rows;
 mod scan;

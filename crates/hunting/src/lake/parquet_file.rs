@@ -18,7 +18,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Rows of a row group: small enough to prune by, large enough to decode fast.
-const ROW_GROUP_ROWS: usize = 128 * 1024;
+pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Rows handed to the Parquet writer at once.
 const CHUNK_ROWS: usize = 8192;
 

@@ -1,5 +1,8 @@
 //! A table as the engine scans it: rows in memory and files, at one moment.
 
+use super::hot::HotBatch;
+use super::parquet_file::ROW_GROUP_ROWS;
+use super::readers::NamingReaders;
 use super::shape::{EPOCH_TICKS, Shape};
 use super::table::{LakeFile, Snapshot, Table};
 use super::ticks::FileColumnsFactory;
@@ -11,18 +14,22 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr as PhysicalBinary, Column, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::scalar::ScalarValue;
+use std::path::Path;
 use std::sync::Arc;
 
 /// One table of one tenant.
@@ -109,11 +116,8 @@ impl TableProvider for LakeTable {
             parts.push(self.scan_files(&files, &columns, limit, state)?);
         }
         if !hot.is_empty() || parts.is_empty() {
-            let batches = (hot.iter())
-                .map(|batch| batch.for_engine(shape, &columns, schema.clone()))
-                .collect::<Result<Vec<_>, _>>()?;
-            let source = MemorySourceConfig::try_new(&[batches], schema.clone(), None)?;
-            parts.push(DataSourceExec::from_data_source(source.with_limit(limit)));
+            let rows = RowsInMemory { shape, batches: hot, columns: columns.clone(), schema };
+            parts.push(rows.into_plan(limit)?);
         }
         let all = match parts.len() {
             1 => parts.remove(0),
@@ -140,37 +144,110 @@ impl LakeTable {
         state: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shape = self.shape();
-        // Spread over the cores; where files are few, the optimizer splits them by row groups.
-        let groups = state.config().target_partitions().clamp(1, files.len());
-        let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); groups];
-        let count = groups.len();
-        for (at, file) in files.iter().enumerate() {
-            let path = self.table.folder.join(&file.path);
-            let path = object_store::path::Path::from_absolute_path(&path)
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let mut entry = PartitionedFile::new(path.to_string(), file.size);
-            entry.statistics = Some(Arc::new(statistics(shape, file)));
-            groups[at % count].push(entry);
-        }
+        let workers = state.config().target_partitions();
+        let groups = pieces(shape, &self.table.folder, files, workers)?;
+        let runtime = state.runtime_env();
+        let url = ObjectStoreUrl::local_filesystem();
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let readers = CachedParquetFileReaderFactory::new(runtime.object_store(&url)?, footers);
         let options = state.config().options().execution.parquet.clone();
         let mut table_options = datafusion::config::TableParquetOptions::new();
         table_options.global = options;
         let source = ParquetSource::new(shape.engine.clone())
             .with_table_parquet_options(table_options)
+            .with_parquet_file_reader_factory(Arc::new(NamingReaders(readers)))
             .with_enable_page_index(true)
             .with_bloom_filter_on_read(true);
-        let config =
-            FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
-                .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
-                .with_projection_indices(Some(columns.to_vec()))?
-                .with_expr_adapter(Some(Arc::new(FileColumnsFactory { shape })))
-                .with_limit(limit)
-                .build();
+        let rows = files.iter().map(|file| file.rows).sum();
+        let known = Statistics {
+            num_rows: Precision::Inexact(rows),
+            ..Statistics::new_unknown(&shape.engine)
+        };
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(known)
+            .with_projection_indices(Some(columns.to_vec()))?
+            .with_expr_adapter(Some(Arc::new(FileColumnsFactory { shape })))
+            .with_limit(limit)
+            .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }
 
-/// Row count and time range of a file.
+/// The files in pieces of about a row group, newest first and dealt out to the workers, so that all
+/// of them are busy to the end and a query for the newest rows finds them soon.
+fn pieces(
+    shape: &Shape,
+    folder: &Path,
+    files: &[Arc<LakeFile>],
+    workers: usize,
+) -> Result<Vec<FileGroup>> {
+    let mut files = files.to_vec();
+    files.sort_by_key(|file| std::cmp::Reverse(file.time.map(|(_, latest)| latest)));
+    let mut pieces = Vec::new();
+    for file in &files {
+        let path = object_store::path::Path::from_absolute_path(folder.join(&file.path))
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let statistics = Arc::new(statistics(shape, file));
+        let count = file.rows.div_ceil(ROW_GROUP_ROWS).max(1) as u64;
+        for piece in 0..count {
+            let mut entry = PartitionedFile::new(path.to_string(), file.size);
+            if count > 1 {
+                let at = |piece: u64| (file.size * piece / count).cast_signed();
+                entry = entry.with_range(at(piece), at(piece + 1));
+            }
+            entry.statistics = Some(statistics.clone());
+            pieces.push(entry);
+        }
+    }
+    let mut groups = vec![Vec::new(); workers.clamp(1, pieces.len().max(1))];
+    let count = groups.len();
+    for (at, piece) in pieces.into_iter().enumerate() {
+        groups[at % count].push(piece);
+    }
+    Ok(groups.into_iter().map(FileGroup::new).collect())
+}
+
+/// Rows in memory, converted to the engine's types as they are read.
+#[derive(Debug)]
+struct RowsInMemory {
+    shape: &'static Shape,
+    batches: Vec<Arc<HotBatch>>,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl RowsInMemory {
+    fn into_plan(mut self, limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.batches.reverse();
+        let schema = self.schema.clone();
+        let parts: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(self)];
+        Ok(Arc::new(StreamingTableExec::try_new(schema, parts, None, [], false, limit)?))
+    }
+}
+
+impl PartitionStream for RowsInMemory {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (shape, columns, schema) = (self.shape, self.columns.clone(), self.schema.clone());
+        let at_once = context.session_config().batch_size();
+        let batches = self.batches.clone().into_iter().flat_map(move |batch| {
+            let whole = batch.for_engine(shape, &columns, schema.clone());
+            let rows = batch.rows;
+            (0..rows).step_by(at_once).map(move |start| match &whole {
+                Ok(whole) => Ok(whole.slice(start, at_once.min(rows - start))),
+                Err(error) => Err(DataFusionError::Execution(error.to_string())),
+            })
+        });
+        let rows = futures::stream::iter(batches);
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+    }
+}
+
+/// Row count and time range of the file that a piece belongs to.
 fn statistics(shape: &Shape, file: &LakeFile) -> Statistics {
     let mut columns = vec![ColumnStatistics::new_unknown(); shape.kinds.len()];
     if let (Some(index), Some((min, max))) = (shape.timestamp, file.time) {
@@ -181,7 +258,8 @@ fn statistics(shape: &Shape, file: &LakeFile) -> Statistics {
         columns[index].null_count = Precision::Exact(0);
     }
     Statistics {
-        num_rows: Precision::Exact(file.rows),
+        // Of the whole file, where a piece is a part of it.
+        num_rows: Precision::Inexact(file.rows),
         total_byte_size: Precision::Inexact(file.size as usize),
         column_statistics: columns,
     }

@@ -43,7 +43,7 @@ pub struct Writer {
     number: u64,
     offset: u64,
     batches: u64,
-    /// Set after a failed sync: what the kernel has of this file is then unknown.
+    /// Set after a failed write or sync; the next group begins a new segment.
     broken: bool,
 }
 
@@ -159,12 +159,14 @@ impl Writer {
 
     fn write(&mut self, folder: &Path, bytes: &[u8]) -> Result<(), LakeError> {
         let path = wal::segment_path(folder, self.number);
-        // The offset stays where it was on failure, so the next group overwrites the debris.
-        self.file.write_all_at(bytes, self.offset).map_err(|error| LakeError::io(&path, error))?;
-        if let Err(error) = self.file.sync_data() {
+        let written =
+            (self.file.write_all_at(bytes, self.offset)).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // What the kernel has of this file is unknown now, and records of the refused group may
+            // stand behind its beginning: no later group goes here. A restart must not find them.
             self.broken = true;
-            // The batches of this group are refused, so a restart must not find them.
             let _ = self.file.write_all_at(&[0; 4], self.offset);
+            let _ = self.file.sync_data();
             return Err(LakeError::io(&path, error));
         }
         self.offset += bytes.len() as u64;

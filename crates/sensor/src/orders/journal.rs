@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(open().standing(order.id), Standing::New);
         open().received(&order).unwrap();
         assert_eq!(open().standing(order.id), Standing::Running);
-        assert_eq!(open().unfinished(), [order.clone()]);
+        assert_eq!(open().unfinished(), std::slice::from_ref(&order));
         open().finished(order.id, succeeded(), now).unwrap();
         assert_eq!(open().standing(order.id), Standing::Done);
         assert_eq!(open().unanswered(), [(order.id, succeeded())]);

@@ -28,11 +28,11 @@ fn parse(passwd: &str) -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for line in passwd.lines() {
         let mut fields = line.split(':');
-        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1)) {
-            if let Ok(uid) = uid.parse() {
-                // The first name of a number is the one that programs show.
-                names.entry(uid).or_insert_with(|| name.to_owned());
-            }
+        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1))
+            && let Ok(uid) = uid.parse()
+        {
+            // The first name of a number is the one that programs show.
+            names.entry(uid).or_insert_with(|| name.to_owned());
         }
     }
     names

@@ -131,7 +131,7 @@ fn fields(text: &str) -> HashMap<String, String> {
 
 fn from_hex(text: &str) -> Option<String> {
     let digits = text.as_bytes();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return None;
     }
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();

@@ -90,13 +90,13 @@ impl<'a> Files<'a> {
             row.text("PreviousFileName", name_of(previous));
             row.text("PreviousFolderPath", previous.to_string_lossy());
         }
-        if action != "FileDeleted" {
-            if let Some(hashes) = context.processes.hash_file(path) {
-                row.text("SHA1", hashes.sha1.clone());
-                row.text("SHA256", hashes.sha256.clone());
-                row.text("MD5", hashes.md5.clone());
-                row.number("FileSize", hashes.size);
-            }
+        if action != "FileDeleted"
+            && let Some(hashes) = context.processes.hash_file(path)
+        {
+            row.text("SHA1", hashes.sha1.clone());
+            row.text("SHA256", hashes.sha256.clone());
+            row.text("MD5", hashes.md5.clone());
+            row.number("FileSize", hashes.size);
         }
         if let Some(process) = pid.and_then(|pid| context.processes.find(pid)) {
             context.processes.describe_initiating(&mut row, &process);

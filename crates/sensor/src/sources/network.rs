@@ -154,10 +154,10 @@ fn search(seen: &mut Seen, pids: impl Iterator<Item = u32>, wanted: &mut HashSet
         let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         for file in files.flatten() {
             let Ok(target) = std::fs::read_link(file.path()) else { continue };
-            if let Some(inode) = target.to_str().and_then(socket_inode) {
-                if wanted.remove(&inode) {
-                    seen.owners.insert(inode, pid);
-                }
+            if let Some(inode) = target.to_str().and_then(socket_inode)
+                && wanted.remove(&inode)
+            {
+                seen.owners.insert(inode, pid);
             }
         }
     }

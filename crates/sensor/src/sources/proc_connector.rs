@@ -95,10 +95,10 @@ impl Connector {
                     for (_, body) in self.netlink.messages(length) {
                         let Some(message) = parse(body) else { continue };
                         context.sink.lost("process", gap(&mut counters, &message));
-                        if let Some(step) = step_of(context, &message.event) {
-                            if let Err(TrySendError::Full(_)) = steps.try_send(step) {
-                                context.sink.lost("process", 1);
-                            }
+                        if let Some(step) = step_of(context, &message.event)
+                            && let Err(TrySendError::Full(_)) = steps.try_send(step)
+                        {
+                            context.sink.lost("process", 1);
                         }
                     }
                 }
