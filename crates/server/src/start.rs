@@ -140,6 +140,7 @@ impl Server {
         let tls = tls::server_config(&config.data, &names(&config)).map_err(StartError::Tls)?;
         let connections = TaskTracker::new();
         connections.spawn(publish(state.clone()));
+        connections.spawn(features::detections::run(state.clone()));
         let router = router(state);
         connections.spawn(http_server::serve(
             listener,

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod alerts;
+pub mod detections;
 mod hunting;
 mod machine_actions;
 mod machines;
@@ -10,6 +11,8 @@ pub mod sensors;
 use crate::edge::{ApiError, Call};
 use crate::state::State;
 use axum::response::Response;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use vigie_database::{Database, DatabaseError};
 
 pub use alerts::publish;
@@ -19,46 +22,37 @@ pub async fn migrate(database: &Database) -> Result<(), DatabaseError> {
     database.migrate(&machines::MACHINES).await?;
     database.migrate(&machine_actions::MACHINE_ACTIONS).await?;
     database.migrate(&alerts::ALERTS).await?;
+    database.migrate(&detections::DETECTIONS).await?;
     database.migrate(&sensors::SENSORS).await
 }
 
-/// Operations that have a handler.
-#[cfg(test)]
-pub const BOUND: &[&str] = &[
-    "machines.list",
-    "machines.get",
-    "machines.logonUsers.list",
-    "machines.tags.set",
-    "machines.isolate",
-    "machines.unisolate",
-    "machineActions.list",
-    "machineActions.get",
-    "alerts.list",
-    "alerts.get",
-    "alerts.update",
-    "alerts.createByReference",
-    "advancedQueries.run",
-    "advancedHunting.run",
+type Handler = for<'a> fn(&'a State, Call) -> BoxFuture<'a, Result<Response, ApiError>>;
+
+/// What answers an operation, by the operation's id in the catalogue.
+const HANDLERS: &[(&str, Handler)] = &[
+    ("machines.list", |state, call| machines::list(state, call).boxed()),
+    ("machines.get", |state, call| machines::get(state, call).boxed()),
+    ("machines.logonUsers.list", |state, call| machines::logon_users(state, call).boxed()),
+    ("machines.tags.set", |state, call| machines::set_tag(state, call).boxed()),
+    ("machines.isolate", |state, call| machine_actions::isolate(state, call).boxed()),
+    ("machines.unisolate", |state, call| machine_actions::unisolate(state, call).boxed()),
+    ("machineActions.list", |state, call| machine_actions::list(state, call).boxed()),
+    ("machineActions.get", |state, call| machine_actions::get(state, call).boxed()),
+    ("alerts.list", |state, call| alerts::list(state, call).boxed()),
+    ("alerts.get", |state, call| alerts::get(state, call).boxed()),
+    ("alerts.update", |state, call| alerts::update(state, call).boxed()),
+    ("alerts.createByReference", |state, call| alerts::create_by_reference(state, call).boxed()),
+    ("advancedQueries.run", |state, call| hunting::run(state, call).boxed()),
+    ("advancedHunting.run", |state, call| hunting::run(state, call).boxed()),
 ];
 
 /// Calls the operation's handler. The caller is known and allowed by now.
 pub async fn dispatch(state: &State, call: Call) -> Result<Response, ApiError> {
-    match call.operation.id.as_str() {
-        "machines.list" => machines::list(state, call).await,
-        "machines.get" => machines::get(state, call).await,
-        "machines.logonUsers.list" => machines::logon_users(state, call).await,
-        "machines.tags.set" => machines::set_tag(state, call).await,
-        "machines.isolate" => machine_actions::isolate(state, call).await,
-        "machines.unisolate" => machine_actions::unisolate(state, call).await,
-        "machineActions.list" => machine_actions::list(state, call).await,
-        "machineActions.get" => machine_actions::get(state, call).await,
-        "alerts.list" => alerts::list(state, call).await,
-        "alerts.get" => alerts::get(state, call).await,
-        "alerts.update" => alerts::update(state, call).await,
-        "alerts.createByReference" => alerts::create_by_reference(state, call).await,
-        "advancedQueries.run" | "advancedHunting.run" => hunting::run(state, call).await,
-        other => {
-            let message = format!("The operation {other} is not implemented by this server yet.");
+    let id = call.operation.id.as_str();
+    match HANDLERS.iter().find(|(operation, _)| *operation == id) {
+        Some((_, handler)) => handler(state, call).await,
+        None => {
+            let message = format!("The operation {id} is not implemented by this server yet.");
             Err(ApiError::new(501, "NotImplemented", message))
         }
     }
@@ -76,12 +70,12 @@ fn optional_time(micros: Option<i64>) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::BOUND;
+    use super::HANDLERS;
     use vigie_contract::operations::operation;
 
     #[test]
     fn every_bound_operation_is_in_the_catalogue_and_has_a_permission() {
-        for id in BOUND {
+        for (id, _) in HANDLERS {
             let operation = operation(id).unwrap_or_else(|| panic!("{id} is in no catalogue"));
             assert!(!operation.app_permissions.is_empty(), "{id} would be open to everybody");
         }

@@ -1,0 +1,217 @@
+//! New alerts, more events of alerts, and their way to the hunting tables.
+
+use super::evidence;
+use crate::edge::ApiError;
+use crate::features::time_text;
+use crate::state::State;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+use vigie_database::Transaction;
+use vigie_hunting::lake::Batch;
+
+const SERVICE: &str = "Microsoft Defender for Endpoint";
+
+/// What raised an alert.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A caller of `createAlertByReference`.
+    CustomTi,
+    /// A detection rule.
+    CustomDetection,
+}
+
+impl Source {
+    /// As the API writes it.
+    const fn api(self) -> &'static str {
+        match self {
+            Source::CustomTi => "CustomerTI",
+            Source::CustomDetection => "CustomDetection",
+        }
+    }
+
+    /// As the hunting tables write it.
+    const fn hunting(self) -> &'static str {
+        match self {
+            Source::CustomTi => "Custom TI",
+            Source::CustomDetection => "Custom detection",
+        }
+    }
+}
+
+/// An alert to be raised. Times are microseconds since the Unix epoch.
+pub struct NewAlert<'a> {
+    pub tenant: Uuid,
+    pub machine: &'a str,
+    pub machine_name: &'a str,
+    pub title: &'a str,
+    pub description: &'a str,
+    pub recommended_action: &'a str,
+    pub severity: &'a str,
+    pub category: &'a str,
+    /// MITRE ATT&CK technique ids.
+    pub techniques: &'a [String],
+    pub source: Source,
+    /// The rule.
+    pub detector: Option<Uuid>,
+    /// Rows of hunting tables; the alert's evidence.
+    pub events: &'a [Json],
+    pub first_event: i64,
+    pub last_event: i64,
+}
+
+/// Writes a new alert and its rows for hunting; returns its id. The caller commits, then wakes
+/// [`publish`].
+pub async fn raise(
+    transaction: &mut Transaction,
+    now: i64,
+    alert: &NewAlert<'_>,
+) -> Result<String, ApiError> {
+    let incident = next_number(transaction, "incident").await?;
+    let id = format!("da{}_{incident}", Uuid::new_v4().simple());
+    let entities = evidence::of_events(alert.events, &time_text(now));
+    let insert = "INSERT INTO alerts (id, tenant, machine, name, title, description, \
+        recommended_action, severity, category, status, detection_source, incident, techniques, \
+        comments, evidence, detector, created, updated, first_event, last_event) VALUES ($1, $2, $3, \
+        $4, $5, $6, $7, $8, $9, 'New', $10, $11, $12, '[]', $13, $14, $15, $15, $16, $17)";
+    let detector = alert.detector.map(|detector| detector.to_string());
+    let values = [
+        id.as_str().into(),
+        alert.tenant.to_string().into(),
+        alert.machine.into(),
+        alert.machine_name.into(),
+        alert.title.into(),
+        alert.description.into(),
+        alert.recommended_action.into(),
+        alert.severity.into(),
+        alert.category.into(),
+        alert.source.api().into(),
+        incident.into(),
+        json!(alert.techniques).to_string().into(),
+        json!(entities).to_string().into(),
+        detector.into(),
+        now.into(),
+        alert.first_event.into(),
+        alert.last_event.into(),
+    ];
+    transaction.execute(insert, &values).await?;
+    let info = json!({
+        "Timestamp": time_text(now), "AlertId": id, "Title": alert.title,
+        "Category": alert.category, "Severity": alert.severity, "ServiceSource": SERVICE,
+        "DetectionSource": alert.source.hunting(), "AttackTechniques": techniques(alert),
+    });
+    let mut rows = vec![json!({"EntityType": "Machine", "EvidenceRole": "Impacted"})];
+    rows.extend(entities.iter().map(evidence::hunting_row));
+    let tables = json!({"AlertInfo": [info], "AlertEvidence": complete(rows, now, &id, alert)});
+    queue_rows(transaction, alert.tenant, tables).await?;
+    Ok(id)
+}
+
+/// Adds later events of the same kind to an alert that is open. The caller commits, then wakes
+/// [`publish`].
+pub async fn add_events(
+    transaction: &mut Transaction,
+    now: i64,
+    id: &str,
+    alert: &NewAlert<'_>,
+) -> Result<(), ApiError> {
+    let select = "SELECT evidence FROM alerts WHERE id = $1";
+    let stored = transaction.read(select, &[id.into()]).await?;
+    let text = stored.first().map_or(Ok("[]"), |row| row.text(0))?;
+    let mut entities: Vec<Json> = serde_json::from_str(text).map_err(ApiError::internal)?;
+    let new = evidence::not_yet_in(&entities, evidence::of_events(alert.events, &time_text(now)));
+    let rows: Vec<Json> = new.iter().map(evidence::hunting_row).collect();
+    entities.extend(new);
+    // MIN and MAX of two values are spelt differently by the two databases.
+    let set = "UPDATE alerts SET evidence = $1, updated = $2, \
+        first_event = CASE WHEN first_event < $3 THEN first_event ELSE $3 END, \
+        last_event = CASE WHEN last_event > $4 THEN last_event ELSE $4 END WHERE id = $5";
+    let values = [
+        json!(entities).to_string().into(),
+        now.into(),
+        alert.first_event.into(),
+        alert.last_event.into(),
+        id.into(),
+    ];
+    transaction.execute(set, &values).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let tables = json!({"AlertEvidence": complete(rows, now, id, alert)});
+    queue_rows(transaction, alert.tenant, tables).await
+}
+
+/// What every row of `AlertEvidence` tells besides its entity.
+fn complete(rows: Vec<Json>, now: i64, id: &str, alert: &NewAlert<'_>) -> Vec<Json> {
+    let fill = |mut row: Json| {
+        row["Timestamp"] = time_text(now).into();
+        row["AlertId"] = id.into();
+        row["Title"] = alert.title.into();
+        row["Categories"] = json!([alert.category]).to_string().into();
+        row["AttackTechniques"] = techniques(alert).into();
+        row["ServiceSource"] = SERVICE.into();
+        row["DetectionSource"] = alert.source.hunting().into();
+        row["DeviceId"] = alert.machine.into();
+        row["DeviceName"] = alert.machine_name.into();
+        row["Severity"] = alert.severity.into();
+        row
+    };
+    rows.into_iter().map(fill).collect()
+}
+
+/// Techniques as the hunting tables hold them: JSON text, empty where there is none.
+fn techniques(alert: &NewAlert<'_>) -> String {
+    if alert.techniques.is_empty() { String::new() } else { json!(alert.techniques).to_string() }
+}
+
+async fn queue_rows(
+    transaction: &mut Transaction,
+    tenant: Uuid,
+    tables: Json,
+) -> Result<(), ApiError> {
+    let number = next_number(transaction, "row").await?;
+    let insert = "INSERT INTO alert_rows (number, tenant, body) VALUES ($1, $2, $3)";
+    let body = json!({ "tables": tables }).to_string();
+    transaction.execute(insert, &[number.into(), tenant.to_string().into(), body.into()]).await?;
+    Ok(())
+}
+
+async fn next_number(transaction: &mut Transaction, name: &str) -> Result<i64, ApiError> {
+    let add = "UPDATE alert_numbers SET last = last + 1 WHERE name = $1";
+    transaction.execute(add, &[name.into()]).await?;
+    let select = "SELECT last FROM alert_numbers WHERE name = $1";
+    let rows = transaction.read(select, &[name.into()]).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.integer(0))?)
+}
+
+/// Brings rows of alerts to the lake until the server stops: written with the alert in one
+/// transaction, numbered, so that none is lost and none stored twice.
+pub async fn publish(state: State) {
+    loop {
+        if let Err(error) = publish_once(&state).await {
+            tracing::error!(error = error.message, "rows of alerts are published later");
+        }
+        tokio::select! {
+            () = state.stop.cancelled() => return,
+            () = state.publish.notified() => {}
+            () = tokio::time::sleep(std::time::Duration::from_secs(10)) => {}
+        }
+    }
+}
+
+async fn publish_once(state: &State) -> Result<(), ApiError> {
+    let select = "SELECT number, tenant, body FROM alert_rows ORDER BY number LIMIT 100";
+    for row in state.database.read(select, &[]).await? {
+        let number = row.integer(0)?;
+        let batch = Batch {
+            tenant: Uuid::try_parse(row.text(1)?).map_err(ApiError::internal)?,
+            source: "alerts".to_owned(),
+            sequence: number.unsigned_abs(),
+            constants: Vec::new(),
+            body: row.text(2)?.to_owned().into(),
+        };
+        state.lake.append(batch).await.map_err(ApiError::internal)?;
+        let delete = "DELETE FROM alert_rows WHERE number = $1";
+        state.database.execute(delete, &[number.into()]).await?;
+    }
+    Ok(())
+}
