@@ -11,21 +11,21 @@ pub struct ApiOptions {
     #[command(flatten)]
     pub folder: FolderOptions,
     /// The API, for example https://api.securitycenter.microsoft.com [default: the local server]
-    #[arg(long, env = "VIGIE_URL", requires_all = ["tenant", "client_id"])]
+    #[arg(long, global = true, env = "VIGIE_URL")]
     url: Option<String>,
     /// The sign-in service [default: the same server; the cloud's own for its API]
-    #[arg(long, env = "VIGIE_AUTHORITY")]
+    #[arg(long, global = true, env = "VIGIE_AUTHORITY")]
     authority: Option<String>,
     /// Tenant id or domain
-    #[arg(long, env = "VIGIE_TENANT")]
+    #[arg(long, global = true, env = "VIGIE_TENANT")]
     tenant: Option<String>,
-    #[arg(long, env = "VIGIE_CLIENT_ID")]
+    #[arg(long, global = true, env = "VIGIE_CLIENT_ID")]
     client_id: Option<String>,
     /// The application's secret; better given in the environment than on the command line
-    #[arg(long, env = "VIGIE_CLIENT_SECRET", hide_env_values = true)]
+    #[arg(long, global = true, env = "VIGIE_CLIENT_SECRET", hide_env_values = true)]
     client_secret: Option<String>,
     /// File with a certificate authority to trust besides the system's
-    #[arg(long, value_name = "PEM", env = "VIGIE_CA")]
+    #[arg(long, global = true, value_name = "PEM", env = "VIGIE_CA")]
     ca: Option<PathBuf>,
 }
 

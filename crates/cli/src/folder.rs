@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Clone)]
 pub struct FolderOptions {
     /// Data folder [default: VIGIE_DATA, $XDG_DATA_HOME/vigie or ~/.local/share/vigie]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
 
@@ -46,6 +46,10 @@ pub struct Local {
 impl Local {
     fn file(folder: &Path) -> PathBuf {
         folder.join("local.json")
+    }
+
+    pub fn exists(folder: &Path) -> bool {
+        Local::file(folder).exists()
     }
 
     pub fn read(folder: &Path) -> Result<Local> {

@@ -53,10 +53,25 @@ fn table(mut out: impl Write, rows: &[Value], columns: &[&str]) -> Result<()> {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(columns);
     for row in rows {
-        table.add_row(columns.iter().map(|name| printable(&text(&row[*name]))));
+        table.add_row(columns.iter().map(|name| cell(&row[*name])));
     }
     writeln!(out, "{table}")?;
     Ok(())
+}
+
+/// Characters of a cell in a table; JSON and CSV have the whole.
+const CELL: usize = 80;
+
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => text(other),
+    };
+    let text = printable(&text);
+    match text.char_indices().nth(CELL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// A cell as a person reads it: strings bare, null empty, the rest as JSON.

@@ -21,7 +21,8 @@ struct ListOptions {
 struct Common {
     #[command(flatten)]
     api: ApiOptions,
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    /// Form of the answer
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
 

@@ -12,7 +12,8 @@ use vigie_contract::administration::{EnrolmentKey, NewEnrolmentKey, NewTenant};
 pub struct TenantOptions {
     #[command(flatten)]
     api: ApiOptions,
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    /// Form of the answer
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
     #[command(subcommand)]
     command: TenantCommand,
@@ -21,9 +22,10 @@ pub struct TenantOptions {
 #[derive(Subcommand)]
 enum TenantCommand {
     List,
-    /// By id or domain
+    /// By id or domain; without one, the tenant that the other commands work on
     Show {
-        tenant_name: String,
+        #[arg(value_name = "TENANT")]
+        named: Option<String>,
     },
     Create {
         display_name: String,
@@ -36,7 +38,8 @@ enum TenantCommand {
     },
     /// Remove a tenant with its applications and users
     Delete {
-        tenant_name: String,
+        #[arg(value_name = "TENANT")]
+        named: String,
     },
     /// Issue a key with which sensors enrol; it is shown once
     EnrolmentKey,
@@ -53,8 +56,9 @@ pub async fn run(options: TenantOptions) -> Result<()> {
         TenantCommand::List => {
             output::print(&admin::list(&client, "/admin/v1/tenants").await?, COLUMNS, format)
         }
-        TenantCommand::Show { tenant_name } => {
-            let tenant = client.get(&format!("/admin/v1/tenants/{tenant_name}"), &[]).await?;
+        TenantCommand::Show { named } => {
+            let name = named.map_or_else(|| options.api.tenant(), Ok)?;
+            let tenant = client.get(&format!("/admin/v1/tenants/{name}"), &[]).await?;
             output::print(&[tenant], COLUMNS, format)
         }
         TenantCommand::Create { display_name, domain, id } => {
@@ -63,8 +67,8 @@ pub async fn run(options: TenantOptions) -> Result<()> {
             let tenant: Value = admin::send(&client, post, "/admin/v1/tenants", &new).await?;
             output::print(&[tenant], COLUMNS, format)
         }
-        TenantCommand::Delete { tenant_name } => {
-            let path = format!("/admin/v1/tenants/{tenant_name}");
+        TenantCommand::Delete { named } => {
+            let path = format!("/admin/v1/tenants/{named}");
             client.send(reqwest::Method::DELETE, &path, None).await?;
             Ok(())
         }

@@ -45,7 +45,8 @@ pub struct UpOptions {
     /// Let the sensor carry out response actions such as isolation on this machine
     #[arg(long)]
     allow_response: bool,
-    /// A folder whose files this machine's sensor watches; may be given several times
+    /// A folder whose files this machine's sensor watches; may be given several times [default:
+    /// configuration, programs installed by hand, what starts by itself]
     #[arg(long, value_name = "DIR")]
     watch: Vec<PathBuf>,
     /// Start no sensor for this machine
@@ -152,9 +153,20 @@ async fn start(options: &ServeOptions) -> Result<Running> {
             client_id: first.administration_app_id.to_string(),
             client_secret: first.administration_secret.clone(),
         },
-        None => {
+        None if Local::exists(&folder) => {
             let earlier = Local::read(&folder)?;
             Local { url: url.clone(), ca_file: ca_file.clone(), ..earlier }
+        }
+        // The first start was cut off before it wrote the file, or the database is another's.
+        None => {
+            let renewed = server.renew_administration().await?;
+            Local {
+                url: url.clone(),
+                ca_file: ca_file.clone(),
+                tenant: renewed.tenant.to_string(),
+                client_id: renewed.app_id.to_string(),
+                client_secret: renewed.secret,
+            }
         }
     };
     local.write(&folder)?;
@@ -210,18 +222,21 @@ impl Running {
         println!("  data folder  {}", self.folder.display());
         println!("  certificate  {}", self.local.ca_file.display());
         println!("  tenant       {}", self.local.tenant);
+        if let Some(first) = self.server.first_start() {
+            println!("  domain       {}", first.domain);
+        }
         if let Some(sensor) = sensor {
             let status = sensor.status();
-            println!("  sensor of this machine:");
+            println!("\nSensor of this machine:");
             for provider in &status.providers {
                 let reason = match provider.reason.as_str() {
                     "" => String::new(),
                     reason => format!(" ({reason})"),
                 };
-                println!("    {:<8} {}{reason}", provider.source, provider.provider);
+                println!("  {:<12} {}{reason}", provider.source, provider.provider);
             }
             if !status.response_allowed {
-                println!("    response actions are refused on this machine (see --allow-response)");
+                println!("  {:<12} refused on this machine (see --allow-response)", "responses");
             }
         }
         if let Some(first) = self.server.first_start() {
@@ -233,7 +248,6 @@ impl Running {
     fn welcome_first(&self, first: &FirstStart) {
         let (url, tenant) = (&self.url, &first.tenant);
         let ca = self.local.ca_file.display();
-        println!("  domain       {}", first.domain);
         println!(
             "\nAn application that may read, hunt, raise alerts and isolate. Its secret is shown"
         );
@@ -269,7 +283,10 @@ async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHa
         config.enrolment_key = Some(running.enrolment_key().await?);
     }
     config.allow_response = options.allow_response;
-    config.watched_folders.clone_from(&options.watch);
+    config.watched_folders = match options.watch.is_empty() {
+        true => SensorConfig::usual_folders(),
+        false => options.watch.clone(),
+    };
     Ok(Sensor::start(config).await?)
 }
 

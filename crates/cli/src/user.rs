@@ -13,7 +13,8 @@ use vigie_contract::administration::NewUser;
 pub struct UserOptions {
     #[command(flatten)]
     api: ApiOptions,
-    #[arg(long, short, value_enum, default_value_t = Format::Table)]
+    /// Form of the answer
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
     #[command(subcommand)]
     command: UserCommand,

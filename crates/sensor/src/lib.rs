@@ -107,6 +107,24 @@ impl SensorConfig {
         }
     }
 
+    /// Folders of this machine where changes tell something and are few: configuration, programs
+    /// that were installed by hand, what starts by itself, keys, memory file systems.
+    pub fn usual_folders() -> Vec<PathBuf> {
+        let system = [
+            "/etc",
+            "/usr/local/bin",
+            "/usr/local/sbin",
+            "/var/spool/cron",
+            "/dev/shm",
+            "/var/www",
+        ];
+        let personal = [".ssh", ".config/autostart", ".config/systemd", ".local/bin"];
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let personal = personal.iter().filter_map(|name| Some(home.as_ref()?.join(name)));
+        let all = system.iter().map(PathBuf::from).chain(personal);
+        all.filter(|folder| folder.is_dir()).collect()
+    }
+
     fn installation_id(&self) -> anyhow::Result<String> {
         match &self.installation_id {
             Some(id) => Ok(id.clone()),

@@ -72,7 +72,8 @@ struct RunArguments {
     /// Carry out response actions that change this machine (network isolation).
     #[arg(long, env = "VIGIE_ALLOW_RESPONSE")]
     allow_response: bool,
-    /// A folder whose files are watched with everything below; may be given several times.
+    /// A folder whose files are watched with everything below; may be given several times. Without
+    /// any, the usual ones: configuration, programs installed by hand, what starts by itself.
     #[arg(long = "watch", env = "VIGIE_WATCH", value_delimiter = ':')]
     watched_folders: Vec<PathBuf>,
     /// A network that stays reachable under selective isolation; may be given several times.
@@ -131,7 +132,10 @@ fn execute(arguments: Arguments) -> Result<()> {
         Command::Run(run) => {
             let mut config = run.server.config(state_dir)?;
             config.allow_response = run.allow_response;
-            config.watched_folders = run.watched_folders;
+            config.watched_folders = match run.watched_folders.is_empty() {
+                true => SensorConfig::usual_folders(),
+                false => run.watched_folders,
+            };
             config.isolation_allow = run.isolation_allow;
             config.spool_bytes = run.spool_mib * 1024 * 1024;
             runtime.block_on(run_until_stopped(config))

@@ -9,4 +9,4 @@ mod start;
 mod state;
 mod tls;
 
-pub use start::{FirstStart, Server, ServerConfig, ServerHandle, StartError};
+pub use start::{Administration, FirstStart, Server, ServerConfig, ServerHandle, StartError};

@@ -68,11 +68,19 @@ pub struct FirstStart {
     pub enrolment_key: String,
 }
 
+/// Credentials of the administration application.
+pub struct Administration {
+    pub tenant: Uuid,
+    pub app_id: Uuid,
+    pub secret: String,
+}
+
 /// A running server.
 pub struct Server {
     address: SocketAddr,
     ca: PathBuf,
     first_start: Option<FirstStart>,
+    directory: Directory,
     handle: ServerHandle,
 }
 
@@ -126,7 +134,7 @@ impl Server {
         let engine = Engine::new(EngineConfig::new(config.clock.clone()));
         let stop = CancellationToken::new();
         let state = State {
-            directory,
+            directory: directory.clone(),
             database: database.clone(),
             lake: lake.clone(),
             engine: engine.map_err(|error| other(&error))?,
@@ -150,7 +158,7 @@ impl Server {
             connections.clone(),
         ));
         let handle = ServerHandle { stop, connections, lake, database };
-        Ok(Server { address, ca: tls::ca_path(&config.data), first_start, handle })
+        Ok(Server { address, ca: tls::ca_path(&config.data), first_start, directory, handle })
     }
 
     /// Where the server listens; the port is the chosen one where 0 was asked for.
@@ -166,6 +174,15 @@ impl Server {
     /// Set when the data folder was new.
     pub fn first_start(&self) -> Option<&FirstStart> {
         self.first_start.as_ref()
+    }
+
+    /// A new secret of the administration application, for who holds the data folder and has lost
+    /// the old one.
+    pub async fn renew_administration(&self) -> Result<Administration, StartError> {
+        let renewed = self.directory.renew_administration("start").await;
+        let (tenant, app_id, secret) =
+            renewed.map_err(|error| StartError::Other(error.to_string()))?;
+        Ok(Administration { tenant, app_id, secret })
     }
 
     pub fn handle(&self) -> ServerHandle {

@@ -85,6 +85,29 @@ impl Directory {
         self.application(tenant, application.app_id).await
     }
 
+    /// A new secret of the administration application: its tenant, its id, the secret. The
+    /// application is made where there is none.
+    pub async fn renew_administration(
+        &self,
+        actor: &str,
+    ) -> Result<(Uuid, Uuid, String), DirectoryError> {
+        let select = "SELECT a.tenant, a.app_id FROM applications a JOIN grants g ON \
+                      g.app_id = a.app_id WHERE g.resource = $1 AND g.role = $2 ORDER BY a.created";
+        let values = [Resource::Administration.name().into(), ROLE.into()];
+        let rows = self.database().read(select, &values).await?;
+        let (tenant, app_id) = match rows.first() {
+            Some(row) => (parse_uuid(row.text(0)?)?, parse_uuid(row.text(1)?)?),
+            None => {
+                let tenants = self.tenants().await?;
+                let none = || DirectoryError::Damaged("the directory has no tenant".to_owned());
+                let tenant = tenants.first().ok_or_else(none)?.id;
+                (tenant, self.create_administration(tenant).await?.app_id)
+            }
+        };
+        let new = NewSecret { display_name: Some(actor.to_owned()), ..NewSecret::default() };
+        Ok((tenant, app_id, self.add_secret(actor, tenant, app_id, &new).await?.secret))
+    }
+
     async fn replace_grants(
         &self,
         transaction: &mut Transaction,
