@@ -46,6 +46,9 @@ pub struct Tenant {
     /// `Trial` or `Paid`.
     pub plan: String,
     pub created: DateTime<Utc>,
+    /// Simulated machines that `vigie up` starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lab: Option<LabDocument>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,9 @@ enum Pool {
 impl Database {
     /// A SQLite file, created if missing; every commit is on disk when it returns.
     pub async fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+        // SQLite gives its further files the mode of this one.
+        let private = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path);
+        private.map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)

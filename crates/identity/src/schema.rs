@@ -6,7 +6,8 @@ pub const IDENTITY: Migrations = Migrations {
     feature: "identity",
     steps: &["
 CREATE TABLE tenants (
-    id TEXT PRIMARY KEY, display_name TEXT NOT NULL, plan TEXT NOT NULL, created BIGINT NOT NULL);
+    id TEXT PRIMARY KEY, display_name TEXT NOT NULL, plan TEXT NOT NULL, created BIGINT NOT NULL,
+    lab_machines BIGINT);
 CREATE TABLE domains (
     name TEXT PRIMARY KEY, tenant TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
     place BIGINT NOT NULL);

@@ -42,7 +42,7 @@ async fn serve(State(directory): State<Directory>, request: Request) -> Response
     let path = parts.uri.path().trim_matches('/').to_owned();
     let (tenant, endpoint) = path.split_once('/').unwrap_or((&path, ""));
     let endpoint = endpoint.to_ascii_lowercase();
-    let base = base_url(&parts.headers);
+    let base = base_url(&parts);
     match endpoint.as_str() {
         "oauth2/token" | "oauth2/v2.0/token" => {
             let version = if endpoint.contains("v2.0") { Version::V2 } else { Version::V1 };
@@ -83,9 +83,11 @@ enum Version {
 }
 
 /// The address under which the caller reached this server.
-fn base_url(headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    format!("https://{}", host.unwrap_or("127.0.0.1:8443"))
+fn base_url(parts: &http::request::Parts) -> String {
+    // HTTP/2 names the host in the address, HTTP/1.1 in a header.
+    let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    format!("https://{}", authority.or(named).unwrap_or("127.0.0.1:8443"))
 }
 
 fn correlation_id(headers: &HeaderMap) -> Uuid {

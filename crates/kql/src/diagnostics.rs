@@ -63,7 +63,7 @@ impl Diagnostic {
     pub fn display(&self, text: &str) -> String {
         let (line, column) = position(text, self.span.start);
         let hint = match &self.suggestion {
-            Some(name) => format!(" Did you mean '{name}'?"),
+            Some(name) => format!(". Did you mean '{name}'?"),
             None => String::new(),
         };
         format!("{} [line:position={line}:{column}] {}{hint}", self.code, self.message)

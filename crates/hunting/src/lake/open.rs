@@ -26,6 +26,10 @@ impl Lake {
     pub async fn open(mut config: LakeConfig) -> Result<Lake, LakeError> {
         let wal_folder = config.root.join("wal");
         std::fs::create_dir_all(&wal_folder).map_err(|error| LakeError::io(&wal_folder, error))?;
+        // Telemetry tells everything about a machine: for nobody but its keeper.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&config.root, private)
+            .map_err(|error| LakeError::io(&config.root, error))?;
         config.root =
             (config.root.canonicalize()).map_err(|error| LakeError::io(&config.root, error))?;
         let wal_folder = config.root.join("wal");

@@ -242,11 +242,10 @@ impl Directory {
     ) -> Result<IssuedSecret, DirectoryError> {
         self.application(tenant, app_id).await?;
         let secret = match &new.secret {
-            Some(secret) if secret.chars().count() < SHORTEST_SECRET => {
-                let reason = format!("at least {SHORTEST_SECRET} characters are expected");
-                return Err(DirectoryError::Invalid { property: "secret", reason });
+            Some(secret) => {
+                check_secret(secret)?;
+                secret.clone()
             }
-            Some(secret) => secret.clone(),
             None => new_secret(),
         };
         let now = self.clock().now();
@@ -355,7 +354,7 @@ impl Directory {
 }
 
 /// Application permissions of the Defender resource, by the catalogue.
-fn check_permissions(permissions: &[String]) -> Result<(), DirectoryError> {
+pub(super) fn check_permissions(permissions: &[String]) -> Result<(), DirectoryError> {
     for permission in permissions {
         if !PERMISSIONS.iter().any(|known| known.application && known.name == *permission) {
             let reason = format!("'{permission}' is no application permission of the resource");
@@ -363,4 +362,12 @@ fn check_permissions(permissions: &[String]) -> Result<(), DirectoryError> {
         }
     }
     Ok(())
+}
+
+pub(super) fn check_secret(secret: &str) -> Result<(), DirectoryError> {
+    if secret.chars().count() >= SHORTEST_SECRET {
+        return Ok(());
+    }
+    let reason = format!("at least {SHORTEST_SECRET} characters are expected");
+    Err(DirectoryError::Invalid { property: "secret", reason })
 }

@@ -1,12 +1,43 @@
 //! Tenants as a document: applied until nothing is left to change, and written.
 
+use super::applications::{check_permissions, check_secret};
+use super::tenants::{check_tenant, initial_domain};
+use super::users::{check_roles, check_user};
 use super::{Directory, DirectoryError};
 use uuid::Uuid;
 use vigie_contract::administration::*;
 
+fn new_tenant(wanted: &TenantDocument) -> NewTenant {
+    NewTenant {
+        id: wanted.id,
+        display_name: wanted.display_name.clone(),
+        domains: wanted.domains.clone(),
+        plan: wanted.plan.clone(),
+    }
+}
+
+/// Errors: the document gives no password, which a new user needs.
+fn new_user(wanted: &UserDocument) -> Result<NewUser, DirectoryError> {
+    let Some(password) = wanted.password.clone() else {
+        let reason = format!("{} is new and needs one", wanted.user_principal_name);
+        return Err(DirectoryError::Invalid { property: "password", reason });
+    };
+    Ok(NewUser {
+        id: None,
+        user_principal_name: wanted.user_principal_name.clone(),
+        display_name: wanted.display_name.clone(),
+        password,
+        roles: wanted.roles.clone(),
+    })
+}
+
 impl Directory {
-    /// Brings tenants to the state that the document describes.
+    /// Brings tenants to the state that the document describes. A document that is wrong somewhere
+    /// changes nothing.
     pub async fn apply(&self, actor: &str, document: &Document) -> Result<Applied, DirectoryError> {
+        for wanted in &document.tenants {
+            self.check(wanted).await?;
+        }
         let mut applied = Applied::default();
         for wanted in &document.tenants {
             let tenant = self.apply_tenant(actor, wanted, &mut applied).await?;
@@ -16,25 +47,61 @@ impl Directory {
             let users = self.users(tenant).await?;
             for wanted in &wanted.users {
                 let name = wanted.user_principal_name.to_lowercase();
-                if users.iter().any(|user| user.user_principal_name == name) {
+                if let Some(found) = users.iter().find(|user| user.user_principal_name == name) {
+                    if self.change_user(actor, tenant, found, wanted).await? {
+                        applied.changes.push(format!("user {name}: changed"));
+                    }
                     continue;
                 }
-                let Some(password) = wanted.password.clone() else {
-                    let reason = format!("{name} is new and needs one");
-                    return Err(DirectoryError::Invalid { property: "password", reason });
-                };
-                let new = NewUser {
-                    id: None,
-                    user_principal_name: name.clone(),
-                    display_name: wanted.display_name.clone(),
-                    password,
-                    roles: wanted.roles.clone(),
-                };
-                self.create_user(actor, tenant, &new).await?;
+                self.create_user(actor, tenant, &new_user(wanted)?).await?;
                 applied.changes.push(format!("user {name}: created"));
             }
         }
         Ok(applied)
+    }
+
+    async fn find(&self, wanted: &TenantDocument) -> Result<Option<Tenant>, DirectoryError> {
+        let tenants = self.tenants().await?;
+        Ok(tenants.into_iter().find(|tenant| match (&wanted.id, wanted.domains.first()) {
+            (Some(id), _) => tenant.id == *id,
+            (None, Some(domain)) => tenant.domains.contains(&domain.to_lowercase()),
+            (None, None) => tenant.display_name == wanted.display_name,
+        }))
+    }
+
+    /// Refuses before the first change what a later step would refuse.
+    async fn check(&self, wanted: &TenantDocument) -> Result<(), DirectoryError> {
+        check_tenant(&new_tenant(wanted))?;
+        let found = self.find(wanted).await?;
+        let mut domains = wanted.domains.clone();
+        for domain in &domains {
+            let owner = self.tenant_id(domain).await?;
+            if owner.is_some() && owner != found.as_ref().map(|tenant| tenant.id) {
+                return Err(DirectoryError::Conflict { what: "domain", name: domain.clone() });
+            }
+        }
+        if domains.is_empty() && found.is_none() {
+            domains.push(initial_domain(&wanted.display_name));
+        }
+        domains.extend(found.iter().flat_map(|tenant| tenant.domains.iter().cloned()));
+        for application in &wanted.applications {
+            check_permissions(&application.permissions)?;
+            for secret in &application.secrets {
+                check_secret(&secret.secret)?;
+            }
+        }
+        let users = match &found {
+            Some(tenant) => self.users(tenant.id).await?,
+            None => Vec::new(),
+        };
+        for wanted in &wanted.users {
+            let name = wanted.user_principal_name.to_lowercase();
+            match users.iter().any(|user| user.user_principal_name == name) {
+                true => check_roles(&wanted.roles)?,
+                false => check_user(&new_user(wanted)?, &domains)?,
+            }
+        }
+        Ok(())
     }
 
     async fn apply_tenant(
@@ -43,23 +110,15 @@ impl Directory {
         wanted: &TenantDocument,
         applied: &mut Applied,
     ) -> Result<Uuid, DirectoryError> {
-        let tenants = self.tenants().await?;
-        let found = tenants.iter().find(|tenant| match (&wanted.id, wanted.domains.first()) {
-            (Some(id), _) => tenant.id == *id,
-            (None, Some(domain)) => tenant.domains.contains(&domain.to_lowercase()),
-            (None, None) => tenant.display_name == wanted.display_name,
-        });
-        if let Some(found) = found {
-            return Ok(found.id);
-        }
-        let new = NewTenant {
-            id: wanted.id,
-            display_name: wanted.display_name.clone(),
-            domains: wanted.domains.clone(),
-            plan: wanted.plan.clone(),
+        let tenant = match self.find(wanted).await? {
+            Some(found) => found,
+            None => {
+                let made = self.create_tenant(actor, &new_tenant(wanted)).await?;
+                applied.changes.push(format!("tenant {}: created", made.display_name));
+                made
+            }
         };
-        let tenant = self.create_tenant(actor, &new).await?;
-        applied.changes.push(format!("tenant {}: created", tenant.display_name));
+        applied.changes.extend(self.change_tenant(actor, &tenant, wanted).await?);
         Ok(tenant.id)
     }
 
@@ -141,7 +200,7 @@ impl Directory {
                         roles: user.roles,
                     })
                     .collect(),
-                lab: None,
+                lab: tenant.lab,
             });
         }
         Ok(document)

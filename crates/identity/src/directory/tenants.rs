@@ -4,7 +4,7 @@ use super::{Directory, DirectoryError, conflict, parse_uuid};
 use crate::audit::Entry;
 use crate::{micros, time};
 use uuid::Uuid;
-use vigie_contract::administration::{NewTenant, Tenant};
+use vigie_contract::administration::{LabDocument, NewTenant, Tenant, TenantDocument};
 
 const TENANT: &str = "tenant";
 
@@ -14,26 +14,12 @@ impl Directory {
         actor: &str,
         new: &NewTenant,
     ) -> Result<Tenant, DirectoryError> {
-        if new.display_name.trim().is_empty() {
-            let reason = "a name is expected".to_owned();
-            return Err(DirectoryError::Invalid { property: "displayName", reason });
-        }
+        check_tenant(new)?;
         let mut domains: Vec<String> = new.domains.iter().map(|d| d.to_lowercase()).collect();
         if domains.is_empty() {
             domains.push(initial_domain(&new.display_name));
         }
-        for domain in &domains {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-            if !domain.contains('.') || !domain.chars().all(allowed) {
-                let reason = format!("'{domain}' is no domain name");
-                return Err(DirectoryError::Invalid { property: "domains", reason });
-            }
-        }
         let plan = new.plan.clone().unwrap_or_else(|| "Trial".to_owned());
-        if !matches!(plan.as_str(), "Trial" | "Paid") {
-            let reason = format!("'{plan}' is neither Trial nor Paid");
-            return Err(DirectoryError::Invalid { property: "plan", reason });
-        }
         let id = new.id.unwrap_or_else(Uuid::new_v4);
         let now = self.clock().now();
         let mut transaction = self.database().begin().await?;
@@ -57,11 +43,19 @@ impl Directory {
         self.audit(&mut transaction, entry).await?;
         transaction.commit().await?;
         self.forget();
-        Ok(Tenant { id, display_name: new.display_name.clone(), domains, plan, created: now })
+        Ok(Tenant {
+            id,
+            display_name: new.display_name.clone(),
+            domains,
+            plan,
+            created: now,
+            lab: None,
+        })
     }
 
     pub async fn tenants(&self) -> Result<Vec<Tenant>, DirectoryError> {
-        let select = "SELECT id, display_name, plan, created FROM tenants ORDER BY created, id";
+        let select = "SELECT id, display_name, plan, created, lab_machines FROM tenants \
+                      ORDER BY created, id";
         let mut tenants = Vec::new();
         for row in self.database().read(select, &[]).await? {
             tenants.push(Tenant {
@@ -70,6 +64,8 @@ impl Directory {
                 domains: self.domains(row.text(0)?).await?,
                 plan: row.text(2)?.to_owned(),
                 created: time(row.integer(3)?),
+                lab: (row.optional_integer(4)?)
+                    .and_then(|machines| Some(LabDocument { machines: machines.try_into().ok()? })),
             });
         }
         Ok(tenants)
@@ -106,6 +102,61 @@ impl Directory {
         tenants.into_iter().find(|tenant| tenant.id == id).ok_or_else(missing)
     }
 
+    /// Brings an existing tenant to what a document says of it; returns what changed.
+    pub(super) async fn change_tenant(
+        &self,
+        actor: &str,
+        found: &Tenant,
+        wanted: &TenantDocument,
+    ) -> Result<Vec<String>, DirectoryError> {
+        let id = found.id.to_string();
+        let mut changes = Vec::new();
+        let mut transaction = self.database().begin().await?;
+        if found.display_name != wanted.display_name {
+            let set = "UPDATE tenants SET display_name = $1 WHERE id = $2";
+            let values = [wanted.display_name.as_str().into(), id.as_str().into()];
+            transaction.execute(set, &values).await?;
+            changes.push(format!("tenant {}: renamed", wanted.display_name));
+        }
+        if let Some(plan) = wanted.plan.as_ref().filter(|plan| **plan != found.plan) {
+            let set = "UPDATE tenants SET plan = $1 WHERE id = $2";
+            transaction.execute(set, &[plan.as_str().into(), id.as_str().into()]).await?;
+            changes.push(format!("tenant {}: plan {plan}", wanted.display_name));
+        }
+        let mut place = found.domains.len() as i64;
+        for domain in wanted.domains.iter().map(|domain| domain.to_lowercase()) {
+            if found.domains.contains(&domain) {
+                continue;
+            }
+            let insert = "INSERT INTO domains (name, tenant, place) VALUES ($1, $2, $3)";
+            let values = [domain.as_str().into(), id.as_str().into(), place.into()];
+            transaction.execute(insert, &values).await.map_err(conflict("domain", &domain))?;
+            place += 1;
+            changes.push(format!("tenant {}: domain {domain} added", wanted.display_name));
+        }
+        if let Some(lab) = wanted.lab.filter(|lab| found.lab != Some(*lab)) {
+            let set = "UPDATE tenants SET lab_machines = $1 WHERE id = $2";
+            let values = [i64::from(lab.machines).into(), id.as_str().into()];
+            transaction.execute(set, &values).await?;
+            let text = format!("tenant {}: lab of {} machines", wanted.display_name, lab.machines);
+            changes.push(text);
+        }
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        let entry = Entry {
+            tenant: Some(found.id),
+            actor,
+            action: "tenant.change",
+            target: &wanted.display_name,
+            outcome: "success",
+        };
+        self.audit(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        self.forget();
+        Ok(changes)
+    }
+
     /// Removes a tenant with all that it holds in the directory.
     pub async fn delete_tenant(&self, actor: &str, id: Uuid) -> Result<(), DirectoryError> {
         let mut transaction = self.database().begin().await?;
@@ -128,8 +179,30 @@ impl Directory {
     }
 }
 
+/// Refuses what no tenant can be.
+pub(super) fn check_tenant(new: &NewTenant) -> Result<(), DirectoryError> {
+    if new.display_name.trim().is_empty() {
+        let reason = "a name is expected".to_owned();
+        return Err(DirectoryError::Invalid { property: "displayName", reason });
+    }
+    for domain in &new.domains {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        if !domain.contains('.') || !domain.chars().all(allowed) {
+            let reason = format!("'{domain}' is no domain name");
+            return Err(DirectoryError::Invalid { property: "domains", reason });
+        }
+    }
+    match new.plan.as_deref() {
+        None | Some("Trial" | "Paid") => Ok(()),
+        Some(plan) => {
+            let reason = format!("'{plan}' is neither Trial nor Paid");
+            Err(DirectoryError::Invalid { property: "plan", reason })
+        }
+    }
+}
+
 /// `Contoso Ltd.` → `contosoltd.onmicrosoft.com`.
-fn initial_domain(display_name: &str) -> String {
+pub(super) fn initial_domain(display_name: &str) -> String {
     let name: String = display_name
         .chars()
         .filter(char::is_ascii_alphanumeric)

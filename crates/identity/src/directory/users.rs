@@ -5,7 +5,49 @@ use crate::audit::Entry;
 use crate::{micros, time};
 use argon2::{Argon2, PasswordHasher as _};
 use uuid::Uuid;
-use vigie_contract::administration::{NewUser, User};
+use vigie_contract::administration::{NewUser, User, UserDocument};
+
+/// Directory roles that mean something to this product.
+const ROLES: &[&str] = &[
+    "Global Administrator",
+    "Global Reader",
+    "Security Administrator",
+    "Security Operator",
+    "Security Reader",
+    "Privileged Role Administrator",
+    "Application Administrator",
+    "Cloud Application Administrator",
+    "User Administrator",
+];
+
+/// Refuses what no user of a tenant with these domains can be.
+pub(super) fn check_user(new: &NewUser, domains: &[String]) -> Result<(), DirectoryError> {
+    let name = new.user_principal_name.to_lowercase();
+    let invalid =
+        |reason: String| DirectoryError::Invalid { property: "userPrincipalName", reason };
+    match name.split_once('@') {
+        None | Some(("", _)) => return Err(invalid("name@domain is expected".to_owned())),
+        Some((_, domain)) if !domains.iter().any(|own| own.eq_ignore_ascii_case(domain)) => {
+            return Err(invalid(format!("'{domain}' is no domain of the tenant")));
+        }
+        Some(_) => {}
+    }
+    if new.password.chars().count() < 8 {
+        let reason = "at least 8 characters are expected".to_owned();
+        return Err(DirectoryError::Invalid { property: "password", reason });
+    }
+    check_roles(&new.roles)
+}
+
+pub(super) fn check_roles(roles: &[String]) -> Result<(), DirectoryError> {
+    match roles.iter().find(|role| !ROLES.contains(&role.as_str())) {
+        None => Ok(()),
+        Some(role) => {
+            let reason = format!("'{role}' is none of {}", ROLES.join(", "));
+            Err(DirectoryError::Invalid { property: "roles", reason })
+        }
+    }
+}
 
 impl Directory {
     pub async fn create_user(
@@ -14,15 +56,9 @@ impl Directory {
         tenant: Uuid,
         new: &NewUser,
     ) -> Result<User, DirectoryError> {
+        let named = self.tenant(&tenant.to_string()).await?;
+        check_user(new, &named.domains)?;
         let name = new.user_principal_name.to_lowercase();
-        if name.split_once('@').is_none_or(|(user, domain)| user.is_empty() || domain.is_empty()) {
-            let reason = "name@domain is expected".to_owned();
-            return Err(DirectoryError::Invalid { property: "userPrincipalName", reason });
-        }
-        if new.password.chars().count() < 8 {
-            let reason = "at least 8 characters are expected".to_owned();
-            return Err(DirectoryError::Invalid { property: "password", reason });
-        }
         let user = User {
             id: new.id.unwrap_or_else(Uuid::new_v4),
             display_name: new.display_name.clone().unwrap_or_else(|| name.clone()),
@@ -65,6 +101,35 @@ impl Directory {
         self.audit(&mut transaction, entry).await?;
         transaction.commit().await?;
         Ok(user)
+    }
+
+    /// Brings an existing user to what a document says; returns whether anything changed.
+    pub(super) async fn change_user(
+        &self,
+        actor: &str,
+        tenant: Uuid,
+        found: &User,
+        wanted: &UserDocument,
+    ) -> Result<bool, DirectoryError> {
+        let name = wanted.display_name.as_ref().unwrap_or(&found.display_name);
+        if *name == found.display_name && wanted.roles == found.roles {
+            return Ok(false);
+        }
+        let mut transaction = self.database().begin().await?;
+        let set = "UPDATE users SET display_name = $1, roles = $2 WHERE id = $3";
+        let roles = serde_json::json!(wanted.roles).to_string();
+        let values = [name.as_str().into(), roles.into(), found.id.to_string().into()];
+        transaction.execute(set, &values).await?;
+        let entry = Entry {
+            tenant: Some(tenant),
+            actor,
+            action: "user.change",
+            target: &found.user_principal_name,
+            outcome: "success",
+        };
+        self.audit(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     pub async fn users(&self, tenant: Uuid) -> Result<Vec<User>, DirectoryError> {

@@ -58,8 +58,10 @@ pub async fn serve(state: State, request: Request) -> Response {
         authorize(&caller, found.operation)?;
         let body = axum::body::to_bytes(body, LARGEST_BODY).await;
         let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.or(parts.uri.host()).unwrap_or("127.0.0.1:8443");
+        // HTTP/2 names the host in the address, HTTP/1.1 in a header.
+        let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = parts.uri.authority().map(|authority| authority.as_str());
+        let host = authority.or(named).unwrap_or("127.0.0.1:8443");
         let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let call = Call {
             operation: found.operation,

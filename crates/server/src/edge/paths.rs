@@ -17,15 +17,20 @@ pub fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
     if segments.get(1).is_some_and(|version| version.eq_ignore_ascii_case("v1.0")) {
         segments.remove(1);
     }
-    let mut other_method = false;
-    for operation in OPERATIONS.iter() {
-        let Some(parameters) = matched(&operation.path, &segments) else { continue };
-        if operation.method.eq_ignore_ascii_case(method.as_str()) {
-            return Ok(Found { operation, parameters });
-        }
-        other_method = true;
+    // `/machines/export` is no machine of that name: the path with the fewest parameters wins.
+    let matching: Vec<Found> = (OPERATIONS.iter())
+        .filter_map(|operation| {
+            Some(Found { operation, parameters: matched(&operation.path, &segments)? })
+        })
+        .collect();
+    let fewest = matching.iter().map(|found| found.parameters.len()).min();
+    let best = matching.into_iter().filter(|found| Some(found.parameters.len()) == fewest);
+    let (found, other_methods): (Vec<Found>, Vec<Found>) =
+        best.partition(|found| found.operation.method.eq_ignore_ascii_case(method.as_str()));
+    if let Some(found) = found.into_iter().next() {
+        return Ok(found);
     }
-    if other_method {
+    if !other_methods.is_empty() {
         let message = format!("The requested resource does not support http method '{method}'.");
         return Err(ApiError::new(405, "MethodNotAllowed", message));
     }

@@ -359,6 +359,13 @@ async fn result(
         id.into(),
         machine.into(),
     ];
-    state.database.execute(update, &values).await?;
-    Ok(())
+    if state.database.execute(update, &values).await? > 0 {
+        return Ok(());
+    }
+    // A result that is repeated is fine; one of another machine's order is not.
+    let select = "SELECT status FROM machine_actions WHERE id = $1 AND machine = $2";
+    match state.database.read(select, &[id.into(), machine.into()]).await?.first() {
+        Some(_) => Ok(()),
+        None => Err(ApiError::not_found("Order", id)),
+    }
 }

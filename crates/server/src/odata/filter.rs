@@ -187,13 +187,11 @@ impl Reader<'_> {
             Token::Word(word) => word,
             other => return Err(syntax(&other, place)),
         };
+        if let Some((collection, "any")) = word.rsplit_once('/') {
+            return self.lambda(collection, place);
+        }
         if *self.peek() == Token::Open {
             return self.function(&word, place);
-        }
-        if let Some((collection, quantifier)) = word.rsplit_once('/')
-            && matches!(quantifier, "any" | "all")
-        {
-            return self.lambda(collection, place);
         }
         let property = self.collection.property(&word)?;
         self.compared(property.sql.to_owned(), property, false)
