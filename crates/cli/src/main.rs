@@ -50,6 +50,8 @@ enum Command {
     Hunt(hunt::HuntOptions),
     /// Add simulated machines that report, play scenarios and carry out orders
     Lab(lab::LabOptions),
+    /// Run this machine's sensor against a server, here or elsewhere
+    Sensor(vigie_sensor::command_line::SensorOptions),
     /// List, show, tag, isolate and release machines
     Machines(resources::MachinesOptions),
     /// List, show and update alerts
@@ -96,6 +98,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Import(options) => import::run(options).await,
         Command::Hunt(options) => hunt::run(options).await,
         Command::Lab(options) => lab::run(options).await,
+        Command::Sensor(options) => vigie_sensor::command_line::execute(options).await,
         Command::Machines(options) => resources::machines(options).await,
         Command::Alerts(options) => resources::alerts(options).await,
         Command::Actions(options) => resources::actions(options).await,

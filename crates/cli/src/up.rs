@@ -1,7 +1,7 @@
 //! `vigie up` and `vigie serve`
 
-use crate::document;
 use crate::folder::{FolderOptions, Local};
+use crate::{admin, document};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vigie_client::{Client, Credentials, Endpoints};
+use vigie_contract::administration::Tenant;
 use vigie_contract::clock::Clock;
 use vigie_lab::{Lab, LabConfig, LabHandle};
 use vigie_sensor::{Sensor, SensorConfig, SensorHandle};
@@ -67,22 +68,15 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
 /// `vigie up`
 pub async fn up(options: UpOptions) -> Result<()> {
     let running = start(&options.serve).await?;
-    let mut machines = options.lab;
-    if machines == 0 {
-        machines = running.applied_machines;
-    }
     let sensor = match options.no_sensor {
         true => None,
         false => Some(start_sensor(&running, &options).await?),
     };
-    let lab = match machines {
-        0 => None,
-        machines => Some(start_lab(&running, machines).await?),
-    };
+    let labs = start_labs(&running, options.lab).await?;
     running.welcome(sensor.as_ref());
     interrupted().await?;
     println!("stopping");
-    if let Some(lab) = lab {
+    for lab in labs {
         lab.shutdown().await;
     }
     // The server ends after the sensor, so that the last events arrive.
@@ -110,7 +104,6 @@ struct Running {
     url: String,
     local: Local,
     ca_pem: String,
-    applied_machines: usize,
 }
 
 async fn start(options: &ServeOptions) -> Result<Running> {
@@ -171,14 +164,10 @@ async fn start(options: &ServeOptions) -> Result<Running> {
     };
     local.write(&folder)?;
     let ca_pem = read(&ca_file)?;
-    let mut running = Running { server, folder, url, local, ca_pem, applied_machines: 0 };
+    let running = Running { server, folder, url, local, ca_pem };
     spinner.finish_and_clear();
     if let Some(document) = document {
         document::apply_document(&running.administration()?, &document).await?;
-        let lab = |tenant: &vigie_contract::administration::TenantDocument| {
-            tenant.lab.map_or(0, |lab| lab.machines as usize)
-        };
-        running.applied_machines = document.tenants.iter().map(lab).sum();
     }
     Ok(running)
 }
@@ -203,15 +192,17 @@ impl Running {
         Ok(Client::new(&endpoints, credentials)?)
     }
 
-    async fn enrolment_key(&self) -> Result<String> {
-        if let Some(first) = self.server.first_start() {
+    async fn enrolment_key(&self, tenant: &str) -> Result<String> {
+        if let Some(first) = self.server.first_start()
+            && tenant == self.local.tenant
+        {
             return Ok(first.enrolment_key.clone());
         }
-        let path = format!("/admin/v1/tenants/{}/enrolmentkeys", self.local.tenant);
+        let path = format!("/admin/v1/tenants/{tenant}/enrolmentkeys");
         let new = vigie_contract::administration::NewEnrolmentKey::default();
         let client = self.administration()?;
         let key: vigie_contract::administration::EnrolmentKey =
-            crate::admin::send(&client, reqwest::Method::POST, &path, &new).await?;
+            admin::send(&client, reqwest::Method::POST, &path, &new).await?;
         Ok(key.enrolment_key)
     }
 
@@ -280,7 +271,7 @@ async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHa
     let state = running.folder.join("sensor");
     let mut config = SensorConfig::new(&running.url, &running.ca_pem, &state);
     if vigie_sensor::stored_status(&state).is_err() || running.server.first_start().is_some() {
-        config.enrolment_key = Some(running.enrolment_key().await?);
+        config.enrolment_key = Some(running.enrolment_key(&running.local.tenant).await?);
     }
     config.allow_response = options.allow_response;
     config.watched_folders = match options.watch.is_empty() {
@@ -290,7 +281,23 @@ async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHa
     Ok(Sensor::start(config).await?)
 }
 
-async fn start_lab(running: &Running, machines: usize) -> Result<LabHandle> {
-    let key = running.enrolment_key().await?;
-    Lab::start(LabConfig::new(&running.url, &running.ca_pem, key, machines)).await
+/// The labs that tenants have, and the one asked for on the command line.
+async fn start_labs(running: &Running, machines: usize) -> Result<Vec<LabHandle>> {
+    let tenants: Vec<Tenant> = admin::list(&running.administration()?, "/admin/v1/tenants")
+        .await?
+        .into_iter()
+        .map(serde_json::from_value)
+        .collect::<Result<_, _>>()?;
+    let mut labs = Vec::new();
+    for tenant in tenants {
+        let id = tenant.id.to_string();
+        let kept = tenant.lab.map_or(0, |lab| lab.machines as usize);
+        let machines = if id == running.local.tenant && machines > 0 { machines } else { kept };
+        if machines > 0 {
+            let key = running.enrolment_key(&id).await?;
+            let config = LabConfig::new(&running.url, &running.ca_pem, key, machines);
+            labs.push(Lab::start(config).await?);
+        }
+    }
+    Ok(labs)
 }

@@ -61,7 +61,12 @@ impl Database {
     /// A SQLite file, created if missing; every commit is on disk when it returns.
     pub async fn open_file(path: &Path) -> Result<Database, DatabaseError> {
         // SQLite gives its further files the mode of this one.
-        let private = std::fs::OpenOptions::new().write(true).create(true).mode(0o600).open(path);
+        let private = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
         private.map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(path)

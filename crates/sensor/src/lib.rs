@@ -15,6 +15,7 @@
 
 pub mod client;
 mod collector;
+pub mod command_line;
 mod disk;
 pub mod identity;
 pub mod link;

@@ -39,18 +39,24 @@ enum Token {
     End,
 }
 
-fn syntax(token: &Token, place: usize) -> ApiError {
-    let found = match token {
-        Token::Word(word) => word.as_str(),
-        Token::Text(_) => "a text",
-        Token::Open => "(",
-        Token::Close => ")",
-        Token::Comma => ",",
-        Token::Colon => ":",
-        Token::End => "the end",
-    };
+impl Token {
+    fn shown(&self) -> &str {
+        match self {
+            Token::Word(word) => word,
+            Token::Text(_) => "a text",
+            Token::Open => "(",
+            Token::Close => ")",
+            Token::Comma => ",",
+            Token::Colon => ":",
+            Token::End => "the end",
+        }
+    }
+}
+
+fn syntax(found: &Token, place: usize) -> ApiError {
     ApiError::odata(format!(
-        "Syntax error at position {place} in the filter: '{found}' was not expected."
+        "Syntax error at position {place} in the filter: '{}' was not expected.",
+        found.shown()
     ))
 }
 
@@ -140,7 +146,11 @@ impl Reader<'_> {
     fn expect(&mut self, token: Token) -> Result<(), ApiError> {
         let place = self.place();
         let found = self.next();
-        if found == token { Ok(()) } else { Err(syntax(&found, place)) }
+        if found == token {
+            return Ok(());
+        }
+        let error = syntax(&found, place);
+        Err(ApiError::odata(format!("{} '{}' is missing.", error.message, token.shown())))
     }
 
     fn or(&mut self) -> Result<String, ApiError> {
@@ -252,9 +262,13 @@ impl Reader<'_> {
         if matches!(&token, Token::Word(word) if word == "null") {
             return Ok(None);
         }
+        let told = match &token {
+            Token::Word(text) | Token::Text(text) => format!("'{text}' "),
+            _ => String::new(),
+        };
         let wrong = || {
             let message = format!(
-                "The value at position {place} does not fit the property '{}'.",
+                "The value {told}at position {place} does not fit the property '{}'.",
                 property.name
             );
             ApiError::odata(message)

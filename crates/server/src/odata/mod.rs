@@ -34,6 +34,10 @@ pub struct Collection {
     /// Columns that the feature reads.
     pub columns: &'static str,
     pub properties: &'static [Property],
+    /// Properties that are only shown.
+    pub shown: &'static [&'static str],
+    /// Properties that `$expand` fills, in lower case.
+    pub expandable: &'static [&'static str],
     /// Default order, which is also the last key of any order.
     pub key: &'static str,
     pub max_page: u64,
@@ -115,10 +119,10 @@ impl Collection {
                 "$orderby" => query.order = self.order(value)?,
                 "$count" => query.count = value.eq_ignore_ascii_case("true"),
                 "$select" => {
-                    query.select = Some(value.split(',').map(|s| s.trim().to_owned()).collect())
+                    query.select = Some(self.select(value)?);
                 }
                 "$expand" => {
-                    query.expand = value.split(',').map(|s| s.trim().to_lowercase()).collect()
+                    query.expand = self.expand(value)?;
                 }
                 option if option.starts_with('$') => {
                     return Err(ApiError::odata(format!(
@@ -129,6 +133,28 @@ impl Collection {
             }
         }
         Ok(query)
+    }
+
+    fn select(&self, text: &str) -> Result<Vec<String>, ApiError> {
+        let names = text.split(',').map(str::trim);
+        names
+            .map(|name| {
+                if !self.shown.iter().any(|shown| shown.eq_ignore_ascii_case(name)) {
+                    self.property(name)?;
+                }
+                Ok(name.to_owned())
+            })
+            .collect()
+    }
+
+    fn expand(&self, text: &str) -> Result<Vec<String>, ApiError> {
+        let names = text.split(',').map(|name| name.trim().to_lowercase());
+        names
+            .map(|name| match self.expandable.contains(&name.as_str()) {
+                true => Ok(name),
+                false => Err(ApiError::odata(format!("'{name}' cannot be expanded."))),
+            })
+            .collect()
     }
 
     fn order(&self, text: &str) -> Result<String, ApiError> {

@@ -294,6 +294,7 @@ async fn detections_raise_one_alert_and_add_to_it() {
     let second = until("more evidence", &|alerts| entities(alerts) > had).await;
     assert_eq!(second.len(), 1, "the open alert took the second event");
     assert_eq!(second[0]["id"], first[0]["id"]);
+    world.select_each("/api/alerts", &token).await;
     world.stop().await;
 }
 

@@ -154,6 +154,9 @@ async fn an_order_goes_out_once_and_its_result_comes_back() {
     // What has ended stays ended.
     assert_eq!(tell(OrderStatus::Succeeded, None, 0).await["status"], "Failed");
 
+    world.select_each("/api/machines", &token).await;
+    world.select_each("/api/machineactions", &token).await;
+
     // Another machine cannot answer for this one.
     let (_, action) = isolate(&world, &token, &sensor).await;
     let other = world.sensor("b.example").await;

@@ -121,6 +121,19 @@ impl World {
         self.call(Method::GET, path, token, None).await
     }
 
+    /// Each property that the entities of a list show can be chosen by `$select`.
+    pub async fn select_each(&self, list: &str, token: &str) {
+        let all = self.get(list, token).await.body;
+        let first = all["value"][0].as_object().unwrap_or_else(|| panic!("{list} has a row"));
+        for name in first.keys() {
+            let chosen = self.get(&format!("{list}?$select={name}"), token).await;
+            assert_eq!(chosen.status, 200, "{list} {name}: {}", chosen.body);
+            let keys: Vec<&String> =
+                chosen.body["value"][0].as_object().expect("an object").keys().collect();
+            assert_eq!(keys, [name], "{list}");
+        }
+    }
+
     pub async fn post(&self, path: &str, token: &str, body: Json) -> Answer {
         self.call(Method::POST, path, token, Some(body)).await
     }

@@ -86,6 +86,25 @@ const COLLECTION: Collection = Collection {
         property("firstEventTime", "t.first_event", Type::Time),
         property("lastEventTime", "t.last_event", Type::Time),
     ],
+    shown: &[
+        "investigationId",
+        "investigationState",
+        "detectorId",
+        "threatFamilyName",
+        "description",
+        "recommendedAction",
+        "resolvedTime",
+        "rbacGroupName",
+        "aadTenantId",
+        "threatName",
+        "mitreTechniques",
+        "relatedUser",
+        "loggedOnUsers",
+        "comments",
+        "evidence",
+        "domains",
+    ],
+    expandable: &["evidence"],
     key: "t.created DESC, t.id",
     max_page: 10_000,
 };
@@ -93,11 +112,6 @@ const COLLECTION: Collection = Collection {
 /// `GET /api/alerts`
 pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     let query = COLLECTION.query(&call, Some(&call.caller.tenant.to_string()))?;
-    for name in &query.expand {
-        if name != "evidence" {
-            return Err(ApiError::odata(format!("'{name}' cannot be expanded.")));
-        }
-    }
     let with_evidence = !query.expand.is_empty();
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(|row| entity(row, with_evidence));
