@@ -4,6 +4,7 @@ use crate::folder::{FolderOptions, Local};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
+use uuid::Uuid;
 use vigie_client::{Client, Credentials, Endpoints};
 
 #[derive(Args)]
@@ -63,6 +64,14 @@ impl ApiOptions {
             Some(tenant) => Ok(tenant.clone()),
             None => Ok(Local::read(&self.folder.path()?)?.tenant),
         }
+    }
+
+    /// The tenant named by its id, for what works without a server that knows domains.
+    pub fn tenant_id(&self) -> Result<Option<Uuid>> {
+        let parse = |name: &String| {
+            Uuid::try_parse(name).with_context(|| format!("--tenant {name}: an id is needed here"))
+        };
+        self.tenant.as_ref().map(parse).transpose()
     }
 
     fn resolve(&self, scope: &str) -> Result<(Endpoints, Credentials)> {

@@ -1,8 +1,10 @@
 //! `vigie hunt`
 
 use crate::api::ApiOptions;
+use crate::folder::Local;
 use crate::output::{self, Format, printable};
 use anyhow::{Context as _, Result, bail};
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, Read as _, Write as _};
@@ -17,7 +19,7 @@ pub const OFFLINE_TENANT: Uuid = Uuid::from_u128(1);
 
 #[derive(Args)]
 pub struct HuntOptions {
-    /// With --data the query runs on that folder, without any server
+    /// With --data the query runs on that folder: without any server, or by the one that serves it
     #[command(flatten)]
     api: ApiOptions,
     /// The query, a .kql file, or `-` for standard input
@@ -25,6 +27,9 @@ pub struct HuntOptions {
     query: Option<String>,
     #[arg(long, short, value_enum, default_value_t = HuntFormat::Table)]
     output: HuntFormat,
+    /// The present time for the query, like 2020-10-22T10:00:00Z; without a server only
+    #[arg(long, value_name = "TIME")]
+    now: Option<DateTime<Utc>>,
     /// Print a stage of the query's way instead of running it
     #[arg(long, value_enum)]
     show: Option<Shown>,
@@ -52,6 +57,9 @@ enum Shown {
 
 pub async fn run(options: HuntOptions) -> Result<()> {
     let clock = Clock::default();
+    if let Some(now) = options.now {
+        clock.advance(now - clock.now());
+    }
     if options.serve_stdio {
         return serve_stdio(&Engine::new(EngineConfig::new(clock))?).await;
     }
@@ -69,10 +77,14 @@ pub async fn run(options: HuntOptions) -> Result<()> {
         print!("{}", explained.map_err(|error| rejected(error, &query))?);
         return Ok(());
     }
-    match &options.api.folder.data {
-        Some(folder) => offline(folder, &query, options.output, clock).await,
-        None => online(&options, &query).await,
+    if let Some(folder) = &options.api.folder.data {
+        anyhow::ensure!(folder.is_dir(), "{} is no folder", folder.display());
+        if let Some((lake, tenant)) = open_folder(folder, clock.clone(), &options.api).await? {
+            return offline(lake, tenant, &query, options.output, clock).await;
+        }
     }
+    anyhow::ensure!(options.now.is_none(), "--now: a server has its own clock");
+    online(&options, &query).await
 }
 
 fn text(argument: &str) -> Result<String> {
@@ -98,17 +110,23 @@ fn rejected(error: QueryError, query: &str) -> anyhow::Error {
     }
 }
 
-/// Opens a folder's lake and finds whose rows are in it.
-pub async fn open_folder(folder: &Path, clock: Clock) -> Result<(Lake, Uuid)> {
+/// Opens a folder's lake and finds whose rows are in it; `None` while a server serves the folder.
+pub async fn open_folder(
+    folder: &Path,
+    clock: Clock,
+    api: &ApiOptions,
+) -> Result<Option<(Lake, Uuid)>> {
     let mut config = LakeConfig::new(folder.join("lake"), clock);
     // Recordings are of any age.
     config.retention = None;
-    let lake = Lake::open(config).await.map_err(|error| match error {
-        LakeError::Locked { .. } => {
-            anyhow::anyhow!("{error}; a running server answers without --data")
-        }
-        other => other.into(),
-    })?;
+    let lake = match Lake::open(config).await {
+        Ok(lake) => lake,
+        Err(LakeError::Locked { .. }) if Local::exists(folder) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(tenant) = api.tenant_id()? {
+        return Ok(Some((lake, tenant)));
+    }
     let mut tenants: Vec<Uuid> = Vec::new();
     for entry in std::fs::read_dir(folder.join("lake"))?.flatten() {
         let tenant = entry.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
@@ -117,16 +135,18 @@ pub async fn open_folder(folder: &Path, clock: Clock) -> Result<(Lake, Uuid)> {
     let tenant = match tenants.as_slice() {
         [] => OFFLINE_TENANT,
         [only] => *only,
-        _ => bail!("{} holds rows of several tenants", folder.display()),
+        _ => bail!("{} holds rows of several tenants; choose with --tenant", folder.display()),
     };
-    Ok((lake, tenant))
+    Ok(Some((lake, tenant)))
 }
 
-async fn offline(folder: &Path, query: &str, format: HuntFormat, clock: Clock) -> Result<()> {
-    if !folder.is_dir() {
-        bail!("{} is no folder", folder.display());
-    }
-    let (lake, tenant) = open_folder(folder, clock.clone()).await?;
+async fn offline(
+    lake: Lake,
+    tenant: Uuid,
+    query: &str,
+    format: HuntFormat,
+    clock: Clock,
+) -> Result<()> {
     let engine = Engine::new(EngineConfig::new(clock))?;
     let database = Database::Lake { lake: lake.clone(), tenant };
     let limits = Limits { rows: usize::MAX >> 1, bytes: usize::MAX >> 2, ..Limits::default() };
@@ -171,7 +191,10 @@ async fn online(options: &HuntOptions, query: &str) -> Result<()> {
     let rows: Vec<Value> = answer["Results"].as_array().cloned().unwrap_or_default();
     let format = match options.output {
         HuntFormat::Table => Format::Table,
-        HuntFormat::Json => Format::Json,
+        HuntFormat::Json => {
+            let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+            return Ok(writeln!(std::io::stdout().lock(), "{}", lines.join("\n"))?);
+        }
         HuntFormat::Csv => Format::Csv,
         HuntFormat::Parquet => bail!("Parquet is written with --data only"),
     };

@@ -21,7 +21,7 @@ const BATCH_ROWS: usize = 5_000;
 
 #[derive(Args)]
 pub struct ImportOptions {
-    /// With --data the rows go to that folder, without any server
+    /// With --data the rows go to that folder: without any server, or by the one that serves it
     #[command(flatten)]
     api: ApiOptions,
     /// Recordings: JSON lines, EVTX, syslog, audit records, exported rows; plain, zip, tar, gzip
@@ -43,12 +43,15 @@ enum Target {
 
 pub async fn run(options: ImportOptions) -> Result<()> {
     let clock = Clock::default();
-    let target = match &options.api.folder.data {
+    let folder = match &options.api.folder.data {
         Some(folder) => {
             std::fs::create_dir_all(folder.join("lake"))?;
-            let (lake, tenant) = open_folder(folder, clock.clone()).await?;
-            Target::Folder { lake, tenant }
+            open_folder(folder, clock.clone(), &options.api).await?
         }
+        None => None,
+    };
+    let target = match folder {
+        Some((lake, tenant)) => Target::Folder { lake, tenant },
         None => {
             Target::Server { client: options.api.administration()?, tenant: options.api.tenant()? }
         }

@@ -1,0 +1,7 @@
+//! The product as its users meet it: the program `vigie`, started as they start it.
+
+mod clients;
+mod durability;
+mod start;
+mod support;
+mod walk;
