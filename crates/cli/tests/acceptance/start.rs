@@ -73,7 +73,8 @@ fn without_root_it_runs_and_says_what_it_cannot_see() {
     command.args(["up", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
     command.uid(NOBODY).gid(NOBODY).current_dir(folder.path()).env("HOME", folder.path());
     let server = Up::start(&mut command, &folder.path().join("log"));
-    assert_eq!(server.value("network"), "sock-diag", "{}", server.said);
+    let network = server.value("network");
+    assert!(network.starts_with("sock-diag"), "{network}");
     for source in ["process", "file", "logon"] {
         let provider = server.value(source);
         assert!(provider.contains("root"), "{source}: {provider}");
@@ -81,8 +82,7 @@ fn without_root_it_runs_and_says_what_it_cannot_see() {
     let machines = output(
         vigie(&["machines", "list", "-o", "json"]).env("VIGIE_DATA", folder.path().join("data")),
     );
-    let machines: Json = serde_json::from_str(&machines).unwrap();
-    assert_eq!(machines.as_array().map(Vec::len), Some(1), "{machines}");
+    assert_eq!(machines.lines().count(), 1, "{machines}");
 }
 
 #[test]
@@ -113,8 +113,8 @@ tenants:
             .env("VIGIE_CLIENT_SECRET", "constant-secret-of-the-pipeline");
         output(&mut command)
     };
-    let machines: Json = serde_json::from_str(&ask(&["machines", "list", "-o", "json"])).unwrap();
-    assert_eq!(machines.as_array().map(Vec::len), Some(2), "{machines}");
+    let machines = ask(&["machines", "list", "-o", "json"]);
+    assert_eq!(machines.lines().count(), 2, "{machines}");
     let data = folder.path().join("data");
     let export = || output(vigie(&["export"]).env("VIGIE_DATA", &data));
     let exported = export();

@@ -1,0 +1,55 @@
+//! Benchmarks of the running product; `bench/README.md` says what each measures.
+
+mod filter;
+mod idle;
+mod ingest;
+mod server;
+mod start;
+mod token;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures the program `vigie` beside this one.
+#[derive(Parser)]
+struct Arguments {
+    #[arg(value_enum, default_value_t = Benchmark::All)]
+    benchmark: Benchmark,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Benchmark {
+    All,
+    Start,
+    Ingest,
+    Filter,
+    Idle,
+    Token,
+}
+
+fn main() -> anyhow::Result<()> {
+    let wanted = Arguments::parse().benchmark;
+    let chosen = |one| wanted == Benchmark::All || wanted == one;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if chosen(Benchmark::Start) {
+        runtime.block_on(start::run())?;
+    }
+    if chosen(Benchmark::Ingest) {
+        runtime.block_on(ingest::run())?;
+    }
+    if chosen(Benchmark::Filter) {
+        runtime.block_on(filter::run())?;
+    }
+    if chosen(Benchmark::Idle) {
+        idle::run()?;
+    }
+    if chosen(Benchmark::Token) {
+        runtime.block_on(token::run())?;
+    }
+    Ok(())
+}
+
+/// The middle value.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
