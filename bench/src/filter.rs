@@ -19,8 +19,8 @@ const FILTERS: &[(&str, &str, &str)] = &[
     ),
     (
         "number",
-        "DeviceProcessEvents | where ProcessId == 33210 and AccountName == 'root' | count",
-        "\"ProcessId\" = 33210 AND \"AccountName\" = 'root'",
+        "DeviceProcessEvents | where ProcessId == 33211 and AccountName == 'root' | count",
+        "\"ProcessId\" = 33211 AND \"AccountName\" = 'root'",
     ),
 ];
 
@@ -67,7 +67,7 @@ fn duckdb(python: &str, data: &Path, condition: &str) -> Result<String> {
          times = []\n\
          for _ in range(21):\n\
          \x20   began = time.perf_counter()\n\
-         \x20   rows = duckdb.sql(sql).fetchone()[0]\n\
+         \x20   rows = duckdb.execute(sql).fetchone()[0]\n\
          \x20   times.append((time.perf_counter() - began) * 1000)\n\
          print(f'DuckDB {sorted(times)[10]:.1f} ms, {rows} rows')";
     let files = data.join("lake/*/DeviceProcessEvents/**/*.parquet");

@@ -270,7 +270,10 @@ impl Running {
 async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHandle> {
     let state = running.folder.join("sensor");
     let mut config = SensorConfig::new(&running.url, &running.ca_pem, &state);
-    if vigie_sensor::stored_status(&state).is_err() || running.server.first_start().is_some() {
+    // A start that was cut short may have left a folder without an enrolment.
+    let enrolled = vigie_sensor::stored_status(&state)
+        .is_ok_and(|status| status.machine_id.is_some() && running.server.first_start().is_none());
+    if !enrolled {
         config.enrolment_key = Some(running.enrolment_key(&running.local.tenant).await?);
     }
     config.allow_response = options.allow_response;

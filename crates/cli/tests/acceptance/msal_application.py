@@ -10,9 +10,13 @@ url, tenant, application, secret = sys.argv[1:]
 scope = ["https://api.securitycenter.microsoft.com/.default"]
 
 
-def client(authority, secret=secret):
+def client(authority, secret=secret, instance_discovery=False):
+    """False is the documented setting for authorities that are not the cloud's own."""
     return msal.ConfidentialClientApplication(
-        application, authority=authority, client_credential=secret
+        application,
+        authority=authority,
+        client_credential=secret,
+        instance_discovery=instance_discovery,
     )
 
 
@@ -24,6 +28,10 @@ again = app.acquire_token_for_client(scope)
 assert again["token_source"] == "cache", again
 by_domain = client(f"{url}/vigietrial.onmicrosoft.com").acquire_token_for_client(scope)
 assert "access_token" in by_domain, by_domain
+discovered = client(
+    f"{url}/{tenant}", instance_discovery=f"{url}/common/discovery/instance"
+).acquire_token_for_client(scope)
+assert "access_token" in discovered, discovered
 refused = client(f"{url}/{tenant}", secret="wrong").acquire_token_for_client(scope)
 assert refused["error"] == "invalid_client" and 7000215 in refused["error_codes"], refused
 
