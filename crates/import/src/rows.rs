@@ -268,13 +268,12 @@ impl<'a> Draft<'a> {
                 self.put(kind, found);
             }
         }
-        if !self.additional.is_empty() {
-            let dynamic = self
-                .table
-                .columns
-                .iter()
-                .any(|column| column.name == "AdditionalFields" && column.ty == "dynamic");
+        let mut columns = self.table.columns.iter();
+        // Not every table has the column; there the original has nothing further either.
+        let column = columns.find(|column| column.name == "AdditionalFields");
+        if let Some(column) = column.filter(|_| !self.additional.is_empty()) {
             let additional = Value::Object(self.additional);
+            let dynamic = column.ty == "dynamic";
             let value = if dynamic { additional } else { additional.to_string().into() };
             self.columns.insert("AdditionalFields".to_owned(), value);
         }

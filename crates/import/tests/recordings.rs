@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use vigie_import::{Options, Report, import};
+use vigie_import::{Options, Report, Row, import};
 
 fn recording(name: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/telemetry");
@@ -15,7 +15,15 @@ fn recording(name: &str) -> Option<PathBuf> {
 }
 
 fn read(file: PathBuf) -> Report {
-    import(&[file], &Options::default(), &mut |_| Ok(()), &mut |_, _| ()).expect("readable")
+    let mut check = |row: Row| {
+        let table = vigie_contract::tables::table(row.table).expect("a hunting table");
+        for name in row.columns.keys() {
+            let exists = table.columns.iter().any(|column| column.name == *name);
+            assert!(exists, "{} has no column {name}", row.table);
+        }
+        Ok(())
+    };
+    import(&[file], &Options::default(), &mut check, &mut |_, _| ()).expect("readable")
 }
 
 /// Events, rows by table, and the bad lines of one recording.

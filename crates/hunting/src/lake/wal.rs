@@ -19,6 +19,8 @@
 use super::LakeError;
 use bytes::Bytes;
 use hashbrown::HashMap;
+use rustix::fs::SeekFrom;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -147,7 +149,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 /// Reads what is left of a segment. A torn tail is cut with a warning in the log; damage to
 /// acknowledged records is reported, and the records around it are still returned.
 pub fn read(path: &Path, number: u64) -> Result<Segment, LakeError> {
-    let bytes = std::fs::read(path).map_err(|error| LakeError::io(path, error))?;
+    let bytes = written(path).map_err(|error| LakeError::io(path, error))?;
     let mut segment = Segment::default();
     if bytes.len() < HEAD as usize || bytes[..HEAD as usize] != head(number) {
         segment.damage.push(format!("{}: offset 0: not the head of a log segment", path.display()));
@@ -184,6 +186,21 @@ pub fn read(path: &Path, number: u64) -> Result<Segment, LakeError> {
         }
     }
     Ok(segment)
+}
+
+/// A file's bytes up to the last that was ever written: behind them it is allocated, zero, and not
+/// worth the reading.
+fn written(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let mut end = 0;
+    // Without support by the file system the whole file counts as data.
+    while let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(end)) {
+        end = rustix::fs::seek(&file, SeekFrom::Hole(data))?;
+    }
+    file.rewind()?;
+    let mut bytes = Vec::with_capacity(end as usize);
+    file.take(end).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn record_len(bytes: &[u8], offset: usize) -> usize {
