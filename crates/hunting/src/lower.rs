@@ -13,10 +13,11 @@ use datafusion::common::{Column as DfColumn, JoinType, NullEquality, ScalarValue
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::functions_aggregate::expr_fn as agg;
 use datafusion::logical_expr::{
-    Expr as Df, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, cast, ident, lit,
+    Expr as Df, LogicalPlan, LogicalPlanBuilder, cast, ident, lit,
 };
 use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use vigie_kql::plan::{Aggregate, Column, Expr, ExprKind, JoinKind, Node, Plan, SortKey};
@@ -34,11 +35,19 @@ pub struct Planner<'a> {
     pub results: SubResults,
     /// Rows of shared plans that are read more than once, by id.
     shared_rows: HashMap<u32, Arc<MemTable>>,
+    /// Summaries lowered so far.
+    summaries: Cell<usize>,
 }
 
 impl<'a> Planner<'a> {
     pub fn new(context: &'a SessionContext, database: &'a Database) -> Planner<'a> {
-        Planner { context, database, results: SubResults::default(), shared_rows: HashMap::new() }
+        Planner {
+            context,
+            database,
+            results: SubResults::default(),
+            shared_rows: HashMap::new(),
+            summaries: Cell::new(0),
+        }
     }
 
     /// Runs the sub-queries of a plan, innermost first, then lowers it.
@@ -399,24 +408,28 @@ impl<'a> Planner<'a> {
         aggregates: &[Aggregate],
     ) -> Result<LogicalPlan, QueryError> {
         let schema = input.schema().clone();
+        // A key's name must not be that of another column below: DataFusion 55 pushes filters on
+        // keys, such as the bounds that a join found, through an aggregate by name alone.
+        let summary = self.summaries.replace(self.summaries.get() + 1);
+        let key_name = |at: usize| format!("k{summary}_{at}");
         let mut groups = Vec::new();
         for (at, key) in keys.iter().enumerate() {
             let value = typed(self.expressions().expr(key)?, key.ty, &schema)?;
-            groups.push(value.alias(column_name(at)));
+            groups.push(value.alias(key_name(at)));
         }
         let mut calls = Vec::new();
         // What each result column is made of, over keys and raw aggregates.
-        let mut finals: Vec<Df> = (0..keys.len()).map(|at| ident(column_name(at))).collect();
+        let mut finals: Vec<Df> = (0..keys.len()).map(|at| ident(key_name(at))).collect();
         for aggregate in aggregates {
             self.aggregate(aggregate, &mut calls, &mut finals)?;
-        }
-        if calls.is_empty() {
-            return Ok(LogicalPlanBuilder::from(input).project(groups)?.distinct()?.build()?);
         }
         let calls: Vec<Df> = (calls.into_iter().enumerate())
             .map(|(at, call)| call.alias(format!("a{at}")))
             .collect();
-        let grouped = LogicalPlanBuilder::from(input).aggregate(groups, calls)?.build()?;
+        let grouped = match calls.is_empty() {
+            true => LogicalPlanBuilder::from(input).project(groups)?.distinct()?.build()?,
+            false => LogicalPlanBuilder::from(input).aggregate(groups, calls)?.build()?,
+        };
         let named: Vec<Df> = (finals.into_iter().enumerate())
             .map(|(at, value)| value.alias(column_name(at)))
             .collect();
@@ -444,11 +457,12 @@ impl<'a> Planner<'a> {
             }
             _ => (name, None),
         };
-        let filtered = |call: Df| -> Result<Df, QueryError> {
-            match &condition {
-                Some(condition) => Ok(call.filter(condition.clone()).build()?),
-                None => Ok(call),
+        // DataFusion's builder would forget a call's DISTINCT.
+        let filtered = |mut call: Df| {
+            if let (Df::AggregateFunction(function), Some(condition)) = (&mut call, &condition) {
+                function.params.filter = Some(Box::new(condition.clone()));
             }
+            call
         };
         let next = |calls: &Vec<Df>| ident(format!("a{}", calls.len()));
         let limit = |at: usize| -> usize {
@@ -465,18 +479,18 @@ impl<'a> Planner<'a> {
         match base {
             "count" => {
                 finals.push(next(calls));
-                calls.push(filtered(agg::count(lit(1i64)))?);
+                calls.push(filtered(agg::count(lit(1i64))));
             }
             "dcount" | "count_distinct" => {
                 finals.push(next(calls));
-                calls.push(filtered(agg::count_distinct(arguments.remove(0)))?);
+                calls.push(filtered(agg::count_distinct(arguments.remove(0))));
             }
             "sum" => {
                 let value = cast(arguments.remove(0), arrow_type(ty));
                 let zero =
                     if ty == Type::Real { lit(0.0f64) } else { cast(lit(0i64), arrow_type(ty)) };
                 finals.push(coalesce(next(calls), zero));
-                calls.push(filtered(agg::sum(value))?);
+                calls.push(filtered(agg::sum(value)));
             }
             "avg" => {
                 let value = cast(arguments.remove(0), DataType::Float64);
@@ -485,7 +499,7 @@ impl<'a> Planner<'a> {
                     Type::Real => average,
                     ty => cast(next(calls), arrow_type(ty)),
                 });
-                calls.push(filtered(agg::avg(value))?);
+                calls.push(filtered(agg::avg(value)));
             }
             "min" | "max" | "take_any" if aggregate.columns.len() == 1 => {
                 let value = arguments.remove(0);
@@ -494,12 +508,12 @@ impl<'a> Planner<'a> {
                     "min" => agg::min(value),
                     "max" => agg::max(value),
                     _ => agg::first_value(value, vec![]),
-                })?);
+                }));
             }
             "take_any" => {
                 for (value, column) in arguments.into_iter().zip(&aggregate.columns) {
                     finals.push(filled(next(calls), column.ty));
-                    calls.push(filtered(agg::first_value(value, vec![]))?);
+                    calls.push(filtered(agg::first_value(value, vec![])));
                 }
             }
             "stdev" | "stdevp" | "variance" | "variancep" => {
@@ -510,7 +524,7 @@ impl<'a> Planner<'a> {
                     "stdevp" => agg::stddev_pop(value),
                     "variance" => agg::var_sample(value),
                     _ => agg::var_pop(value),
-                })?);
+                }));
             }
             "make_list" | "make_set" | "make_bag" => {
                 let value = json(arguments.remove(0), types[0]);
@@ -527,7 +541,7 @@ impl<'a> Planner<'a> {
                     next(calls),
                     lit(ScalarValue::Utf8View(Some(empty.to_owned()))),
                 ));
-                calls.push(filtered(function.call(vec![value]))?);
+                calls.push(filtered(function.call(vec![value])));
             }
             "arg_max" | "arg_min" => {
                 let kinds: Vec<DataType> = types.iter().map(|ty| arrow_type(*ty)).collect();
