@@ -99,7 +99,7 @@ fn errors_are_told_with_place_and_suggestion() {
     assert_eq!(
         messages,
         [
-            "SYN0002 [line:position=2:3] 'wherre' is not an operator Did you mean 'where'?",
+            "SYN0002 [line:position=2:3] 'wherre' is not an operator. Did you mean 'where'?",
             "SYN0002 [line:position=4:1] expected an expression, found the end of the query",
         ]
     );
