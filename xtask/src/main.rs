@@ -90,9 +90,8 @@ fn clippy() -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     cargo(&["build", "--release", "--workspace", "--bins"])?;
     let services = services::start()?;
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo_command();
     command
-        .current_dir(root())
         .args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"])
         .args(arguments)
         .envs(services.environment());
@@ -115,7 +114,7 @@ fn deny() -> Result<()> {
     let tools = root().join("target/tools");
     let program = tools.join("bin/cargo-deny");
     if !program.exists() {
-        let mut install = Command::new(env!("CARGO"));
+        let mut install = cargo_command();
         install.args(["install", "cargo-deny", "--locked", "--version", VERSION, "--root"]);
         install.arg(&tools).arg("--quiet");
         run(&mut install)?;
@@ -126,8 +125,22 @@ fn deny() -> Result<()> {
     run(&mut command)
 }
 
+/// Cargo, without what `cargo run` told this program of itself: build scripts of dependencies look at
+/// `CARGO_MANIFEST_DIR`, and would make cargo compile everything a second time.
+fn cargo_command() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if name.to_str().is_some_and(|name| own.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 fn cargo(arguments: &[&str]) -> Result<()> {
-    run(Command::new(env!("CARGO")).current_dir(root()).args(arguments))
+    run(cargo_command().args(arguments))
 }
 
 fn run(command: &mut Command) -> Result<()> {
