@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::api::ApiOptions;
-use crate::up::interrupted;
+use crate::up::Interrupts;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use vigie_contract::administration::{EnrolmentKey, NewEnrolmentKey};
@@ -34,8 +34,9 @@ pub async fn run(options: LabOptions) -> Result<()> {
     config.seed = options.seed;
     config.speed = options.speed;
     let lab = Lab::start(config).await?;
+    let interrupts = Interrupts::listen()?;
     println!("{} machines; Ctrl-C ends the lab", options.machines);
-    interrupted().await?;
+    interrupts.wait().await;
     lab.shutdown().await;
     Ok(())
 }

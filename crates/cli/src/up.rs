@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vigie_client::{Client, Credentials, Endpoints};
 use vigie_contract::administration::Tenant;
 use vigie_contract::clock::Clock;
@@ -58,8 +59,9 @@ pub struct UpOptions {
 /// `vigie serve`
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let running = start(&options).await?;
+    let interrupts = Interrupts::listen()?;
     running.welcome(None);
-    interrupted().await?;
+    interrupts.wait().await;
     println!("stopping");
     running.server.handle().shutdown().await;
     Ok(())
@@ -73,8 +75,9 @@ pub async fn up(options: UpOptions) -> Result<()> {
         false => Some(start_sensor(&running, &options).await?),
     };
     let labs = start_labs(&running, options.lab).await?;
+    let interrupts = Interrupts::listen()?;
     running.welcome(sensor.as_ref());
-    interrupted().await?;
+    interrupts.wait().await;
     println!("stopping");
     for lab in labs {
         lab.shutdown().await;
@@ -87,14 +90,29 @@ pub async fn up(options: UpOptions) -> Result<()> {
     Ok(())
 }
 
-/// Returns at Ctrl-C or SIGTERM.
-pub async fn interrupted() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, noticed from the moment this is made.
+///
+/// Made before anything says that Ctrl-C stops: whoever read that may press it at once.
+pub struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    pub fn listen() -> std::io::Result<Interrupts> {
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
-    Ok(())
+
+    /// Returns at the first of them.
+    pub async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// A server that has started, and how to reach it.
