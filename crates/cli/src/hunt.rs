@@ -61,7 +61,16 @@ pub async fn run(options: HuntOptions) -> Result<()> {
         clock.advance(now - clock.now());
     }
     if options.serve_stdio {
-        return serve_stdio(&Engine::new(EngineConfig::new(clock))?).await;
+        let database = match &options.api.folder.data {
+            Some(folder) => {
+                let opened = open_folder(folder, clock.clone(), &options.api).await?;
+                let (lake, tenant) =
+                    opened.with_context(|| format!("{} is being served", folder.display()))?;
+                Database::Lake { lake, tenant }
+            }
+            None => Database::Empty,
+        };
+        return serve_stdio(&Engine::new(EngineConfig::new(clock))?, &database).await;
     }
     let query = text(options.query.as_deref().unwrap_or_default())?;
     if let Some(shown) = options.show {
@@ -202,9 +211,9 @@ async fn online(options: &HuntOptions, query: &str) -> Result<()> {
 }
 
 /// One JSON object a line in, one out.
-async fn serve_stdio(engine: &Engine) -> Result<()> {
+async fn serve_stdio(engine: &Engine, hunting: &Database) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
-        println!("{}", engine.answer(&line?).await);
+        println!("{}", engine.answer(&line?, hunting).await);
         std::io::stdout().flush()?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Aggregates that DataFusion has not: lists, sets and bags of JSON, rows at an extreme, percentiles.
 
 use crate::functions::{Cell, Cells, array_of};
+use crate::sketches::{Digest, Hll, Schema, Sketched};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -18,15 +19,36 @@ use vigie_kql::types::Type;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// JSON texts in order; nulls left out.
-    List { limit: usize },
+    List {
+        limit: usize,
+    },
     /// Different JSON texts; arrays are opened.
-    Set { limit: usize },
+    Set {
+        limit: usize,
+    },
     /// Bags merged, the first value of a key staying.
-    Bag { limit: usize },
+    Bag {
+        limit: usize,
+    },
     /// First argument's greatest (or least) value and the other arguments of its row.
-    Extreme { greatest: bool },
-    /// Nearest rank, in millionths of a percent.
-    Percentile { rank: u64 },
+    Extreme {
+        greatest: bool,
+    },
+    /// Nearest rank, in millionths of a percent; the second argument is a weight where there is one.
+    Percentile {
+        rank: u64,
+    },
+    /// [`Hll`] of values, or of states.
+    Hll {
+        accuracy: usize,
+        merging: bool,
+    },
+    /// [`Digest`] of values, or of states.
+    Digest {
+        whole: bool,
+        merging: bool,
+    },
+    Schema,
 }
 
 /// The function for arguments of these Arrow types.
@@ -67,6 +89,9 @@ impl AggregateUDFImpl for Collect {
             Kind::Extreme { greatest: true } => "arg_max",
             Kind::Extreme { greatest: false } => "arg_min",
             Kind::Percentile { .. } => "percentile",
+            Kind::Hll { .. } => "hll",
+            Kind::Digest { .. } => "tdigest",
+            Kind::Schema => "buildschema",
         }
     }
 
@@ -88,8 +113,17 @@ impl AggregateUDFImpl for Collect {
             Kind::Percentile { rank } => Box::new(Percentile {
                 rank,
                 values: Vec::new(),
+                weights: Vec::new(),
+                weighted: self.arguments.len() > 1,
                 real: self.arguments[0] == DataType::Float64,
             }),
+            Kind::Hll { accuracy, merging } => {
+                Box::new(Sketched { sketch: Hll::new(accuracy), merging })
+            }
+            Kind::Digest { whole, merging } => {
+                Box::new(Sketched { sketch: Digest::new(whole), merging })
+            }
+            Kind::Schema => Box::new(Sketched { sketch: Schema::default(), merging: false }),
             kind => Box::new(Texts { kind, texts: Vec::new(), seen: HashSet::new(), bytes: 0 }),
         })
     }
@@ -106,8 +140,11 @@ impl AggregateUDFImpl for Collect {
                 fields.push(field(format!("{}_found", args.name), DataType::Boolean));
                 fields
             }
-            Kind::Percentile { .. } => {
-                vec![field(args.name.to_owned(), list(self.arguments[0].clone()))]
+            Kind::Percentile { .. } => (self.arguments.iter().enumerate())
+                .map(|(at, ty)| field(format!("{}_{at}", args.name), list(ty.clone())))
+                .collect(),
+            Kind::Hll { .. } | Kind::Digest { .. } | Kind::Schema => {
+                vec![field(args.name.to_owned(), DataType::Utf8View)]
             }
             _ => vec![field(args.name.to_owned(), list(DataType::Utf8))],
         })
@@ -296,25 +333,55 @@ impl Accumulator for ExtremeRow {
 struct Percentile {
     rank: u64,
     values: Vec<f64>,
+    /// One for each value, where there are weights.
+    weights: Vec<i64>,
+    weighted: bool,
     real: bool,
 }
 
 impl Accumulator for Percentile {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let cells = Cells::of(&values[0])?;
-        let numbers = (0..values[0].len()).filter_map(|row| match cells.get(row) {
+        let number = |row: usize| match cells.get(row) {
             Cell::Real(value) if value.is_nan() => None,
             cell => cell.as_real(),
-        });
-        self.values.extend(numbers);
+        };
+        if !self.weighted {
+            self.values.extend((0..values[0].len()).filter_map(number));
+            return Ok(());
+        }
+        let weights = Cells::of(&values[1])?;
+        for row in 0..values[0].len() {
+            if let (Some(value), Some(weight @ 1..)) = (number(row), weights.get(row).as_long()) {
+                self.values.push(value);
+                self.weights.push(weight);
+            }
+        }
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.values.sort_unstable_by(f64::total_cmp);
-        let count = self.values.len();
-        let rank = (self.rank as f64 / 1e8 * count as f64).ceil() as usize;
-        let value = self.values.get(rank.saturating_sub(1).min(count.saturating_sub(1))).copied();
+        let share = self.rank as f64 / 1e8;
+        let value = match self.weighted {
+            true => {
+                let mut all: Vec<(f64, i64)> =
+                    self.values.iter().copied().zip(self.weights.iter().copied()).collect();
+                all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+                let total: f64 = all.iter().map(|(_, weight)| *weight as f64).sum();
+                let mut before = 0.0;
+                let found = all.iter().find(|(_, weight)| {
+                    before += *weight as f64;
+                    before >= share * total
+                });
+                found.map(|(value, _)| *value)
+            }
+            false => {
+                let count = self.values.len();
+                let place = ((share * count as f64).ceil() as usize).saturating_sub(1);
+                let place = place.min(count.saturating_sub(1));
+                (count > 0).then(|| *self.values.select_nth_unstable_by(place, f64::total_cmp).1)
+            }
+        };
         Ok(match self.real {
             true => ScalarValue::Float64(value),
             false => ScalarValue::Int64(value.map(|value| value as i64)),
@@ -322,25 +389,34 @@ impl Accumulator for Percentile {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.values.capacity() * 8
+        size_of_val(self) + (self.values.capacity() + self.weights.capacity()) * 8
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let cells = self.values.iter().map(|value| Cell::Real(*value));
-        let ty = if self.real { Type::Real } else { Type::Long };
-        let array = match self.real {
-            true => array_of(ty, cells),
-            false => array_of(ty, self.values.iter().map(|value| Cell::Long(*value as i64))),
+        let list = |array: ArrayRef| -> Result<ScalarValue> {
+            let item = Arc::new(Field::new_list_field(array.data_type().clone(), true));
+            let offsets = arrow::buffer::OffsetBuffer::from_lengths([array.len()]);
+            Ok(ScalarValue::List(Arc::new(ListArray::try_new(item, offsets, array, None)?)))
         };
-        let item = Arc::new(Field::new_list_field(array.data_type().clone(), true));
-        let offsets = arrow::buffer::OffsetBuffer::from_lengths([array.len()]);
-        let list = ListArray::try_new(item, offsets, array, None)?;
-        Ok(vec![ScalarValue::List(Arc::new(list))])
+        let values = match self.real {
+            true => array_of(Type::Real, self.values.iter().map(|value| Cell::Real(*value))),
+            false => {
+                array_of(Type::Long, self.values.iter().map(|value| Cell::Long(*value as i64)))
+            }
+        };
+        let mut state = vec![list(values)?];
+        if self.weighted {
+            let weights = self.weights.iter().map(|weight| Cell::Long(*weight));
+            state.push(list(array_of(Type::Long, weights))?);
+        }
+        Ok(state)
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        for list in lists(&states[0])? {
-            self.update_batch(&[list])?;
+        let states = states.iter().map(lists).collect::<Result<Vec<_>>>()?;
+        for row in 0..states[0].len() {
+            let arrays: Vec<ArrayRef> = states.iter().map(|lists| lists[row].clone()).collect();
+            self.update_batch(&arrays)?;
         }
         Ok(())
     }

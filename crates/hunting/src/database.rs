@@ -18,6 +18,8 @@ pub enum Database {
     Lake { lake: Lake, tenant: Uuid },
     /// Every hunting table, without a row.
     Empty,
+    /// The two sample tables that Kusto's documentation reads, without a row.
+    Samples,
 }
 
 /// The hunting tables as the binder sees them.
@@ -30,8 +32,44 @@ static HUNTING: LazyLock<schema::Database> = LazyLock::new(|| {
             database.add_table("GraphAPIAuditEvents", columns(table));
         }
     }
+    for (name, text) in LIBRARY {
+        database.add_function(*name, text);
+    }
     database
 });
+
+/// Names and types of the columns of Kusto's sample tables.
+const SAMPLES: &[(&str, &str)] = &[
+    (
+        "StormEvents",
+        "StartTime:datetime EndTime:datetime EpisodeId:int EventId:int State:string \
+         EventType:string InjuriesDirect:int InjuriesIndirect:int DeathsDirect:int \
+         DeathsIndirect:int DamageProperty:int DamageCrops:int Source:string BeginLocation:string \
+         EndLocation:string BeginLat:real BeginLon:real EndLat:real EndLon:real \
+         EpisodeNarrative:string EventNarrative:string StormSummary:dynamic",
+    ),
+    ("PopulationData", "State:string Population:long"),
+];
+
+static SAMPLE_TABLES: LazyLock<schema::Database> = LazyLock::new(|| {
+    let mut database = schema::Database::new("docs");
+    for (name, columns) in SAMPLES {
+        let columns = columns.split_whitespace().filter_map(|column| {
+            let (name, ty) = column.split_once(':')?;
+            Some(Column { name: name.to_owned(), ty: Type::parse(ty)? })
+        });
+        database.add_table(*name, columns.collect());
+    }
+    database
+});
+
+/// Advanced hunting's own functions, written in the language itself.
+const LIBRARY: &[(&str, &str)] = &[
+    ("AssignedIPAddresses", include_str!("../library/AssignedIPAddresses.kql")),
+    ("DeviceFromIP", include_str!("../library/DeviceFromIP.kql")),
+    ("FileProfile", include_str!("../library/FileProfile.kql")),
+    ("SeenBy", include_str!("../library/SeenBy.kql")),
+];
 
 fn columns(table: &Table) -> Vec<Column> {
     let column = |column: &vigie_contract::tables::Column| Column {
@@ -43,14 +81,17 @@ fn columns(table: &Table) -> Vec<Column> {
 
 impl Database {
     pub(crate) fn schema(&self) -> &'static schema::Database {
-        &HUNTING
+        match self {
+            Database::Samples => &SAMPLE_TABLES,
+            Database::Lake { .. } | Database::Empty => &HUNTING,
+        }
     }
 
     pub(crate) fn provider(&self, name: &str) -> Result<Arc<dyn TableProvider>, QueryError> {
         let unknown = || QueryError::Internal(format!("the engine has no table {name}"));
         match self {
             Database::Lake { lake, tenant } => lake.table(*tenant, name).ok_or_else(unknown),
-            Database::Empty => {
+            Database::Empty | Database::Samples => {
                 let columns = self.schema().table(name).ok_or_else(unknown)?;
                 let fields = columns.iter().map(|column| {
                     let ty = crate::functions::arrow_type(column.ty);

@@ -4,20 +4,21 @@ use crate::database::Database;
 use crate::error::{Limit, QueryError};
 use crate::lower::Planner;
 use crate::result::{QueryResult, ResultTable};
+use arrow::array::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vigie_contract::clock::Clock;
-use vigie_kql::plan::{Plan, Query};
+use vigie_kql::plan::Query;
 use vigie_kql::types::UNIX_EPOCH_TICKS;
-use vigie_kql::{BindOptions, bind};
+use vigie_kql::{BindOptions, Schemas, bind};
 
 /// Resources of the engine.
 #[derive(Clone, Debug)]
@@ -140,10 +141,25 @@ impl Engine {
         Ok(runtime.handle().clone())
     }
 
-    fn bind(&self, database: &Database, text: &str) -> Result<Query, QueryError> {
+    /// Binds a query; plugins whose columns depend on data run here, one after the other.
+    async fn bind(
+        &self,
+        context: &SessionContext,
+        database: &Database,
+        text: &str,
+    ) -> Result<(Query, Vec<RecordBatch>), QueryError> {
         let now = self.shared.config.clock.now();
         let now = now.timestamp_micros() * 10 + UNIX_EPOCH_TICKS;
-        bind(text, database.schema(), &BindOptions { now }).map_err(QueryError::Rejected)
+        let (mut known, mut batches) = (Vec::new(), Vec::new());
+        loop {
+            let options = BindOptions { now, schemas: Schemas::Known(known.clone()) };
+            let query = bind(text, database.schema(), &options).map_err(QueryError::Rejected)?;
+            let Some(open) = &query.open else { return Ok((query, batches)) };
+            let mut planner = Planner::new(context, database, &batches);
+            let (columns, batch) = planner.open(open).await?;
+            known.push(columns);
+            batches.push(batch);
+        }
     }
 
     fn context(&self) -> SessionContext {
@@ -171,11 +187,12 @@ impl Engine {
         text: &str,
         limits: &Limits,
     ) -> Result<QueryResult, QueryError> {
-        let query = self.bind(database, text)?;
         let context = self.context();
+        let (query, plugins) = self.bind(&context, database, text).await?;
         let mut tables = Vec::new();
+        let mut planner = Planner::new(&context, database, &plugins);
         for plan in &query.statements {
-            let lowered = self.lowered(&context, database, plan).await?;
+            let lowered = planner.plan(plan).await?;
             let bounded = LogicalPlanBuilder::from(lowered).limit(0, Some(limits.rows))?.build()?;
             let batches = context.execute_logical_plan(bounded).await?.collect().await?;
             let table = ResultTable { columns: plan.columns.clone(), batches };
@@ -185,15 +202,6 @@ impl Engine {
             tables.push(table);
         }
         Ok(QueryResult { tables, render: query.render })
-    }
-
-    async fn lowered(
-        &self,
-        context: &SessionContext,
-        database: &Database,
-        plan: &Plan,
-    ) -> Result<LogicalPlan, QueryError> {
-        Planner::new(context, database).plan(plan).await
     }
 
     /// What a query becomes at a stage of its way.
@@ -225,13 +233,14 @@ impl Engine {
             }
             _ => {}
         }
-        let query = self.bind(database, text)?;
+        let context = self.context();
+        let (query, plugins) = self.bind(&context, database, text).await?;
         if stage == Stage::Plan {
             return Ok(query.to_string());
         }
-        let context = self.context();
+        let mut planner = Planner::new(&context, database, &plugins);
         for plan in &query.statements {
-            let lowered = self.lowered(&context, database, plan).await?;
+            let lowered = planner.plan(plan).await?;
             let state = context.state();
             let optimized = state.optimize(&lowered)?;
             if stage == Stage::Logical {
@@ -247,11 +256,18 @@ impl Engine {
 
     /// Answers one line of the conformance protocol: `{"id","query","database"}` →
     /// `{"id","columns":[{"name","type"}],"rows":[[…]]}` or `{"id","error","kind"}`.
-    pub async fn answer(&self, line: &str) -> String {
+    ///
+    /// `hunting` is what the database of that name is; the other one is `docs`,
+    /// [`Database::Samples`].
+    pub async fn answer(&self, line: &str, hunting: &Database) -> String {
         let request: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
         let id = request["id"].clone();
         let query = request["query"].as_str().unwrap_or_default();
-        let answer = match self.run(&Database::Empty, query, &Limits::default()).await {
+        let database = match request["database"].as_str() {
+            Some("docs") => &Database::Samples,
+            _ => hunting,
+        };
+        let answer = match self.run(database, query, &Limits::default()).await {
             Ok(result) => {
                 let Some(table) = result.tables.last() else {
                     return serde_json::json!({"id": id, "error": "no result", "kind": "semantic"})

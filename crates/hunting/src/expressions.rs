@@ -1,7 +1,7 @@
 //! Bound expressions → DataFusion expressions over columns `c0`, `c1` ….
 
 use crate::error::QueryError;
-use crate::functions::{self, arrow_type};
+use crate::functions::{self, array_of, arrow_type, decimal_cell};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr as Df, ExprSchemable as _, Operator, binary_expr, lit, when};
 use datafusion::prelude::Expr;
@@ -290,8 +290,9 @@ pub fn scalar_value(value: &Value) -> ScalarValue {
         }
         Value::Real(value) => ScalarValue::Float64(Some(*value)),
         Value::Decimal(unscaled, scale) => {
-            let factor = 10i128.pow(18u32.saturating_sub((*scale).into()));
-            ScalarValue::Decimal128(unscaled.checked_mul(factor), 38, 18)
+            let text = vigie_kql::plan_text::decimal_text(*unscaled, *scale);
+            let array = array_of(Type::Decimal, std::iter::once(decimal_cell(&text)));
+            ScalarValue::try_from_array(&array, 0).unwrap_or(ScalarValue::Null)
         }
         Value::Guid(guid) => ScalarValue::Utf8View(Some(vigie_kql::plan_text::guid_text(*guid))),
         Value::String(text) | Value::Dynamic(text) => ScalarValue::Utf8View(Some(text.to_string())),

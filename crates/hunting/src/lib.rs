@@ -8,8 +8,9 @@ mod expressions;
 mod functions;
 pub mod lake;
 mod lower;
+mod operators;
 mod result;
-mod rows;
+mod sketches;
 
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Limits, Stage};

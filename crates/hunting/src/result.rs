@@ -1,6 +1,6 @@
 //! Rows that a query gave, and the forms in which they are written.
 
-use crate::functions::{Cell, Cells, real_text, text};
+use crate::functions::{Cell, Cells, decimal_text, real_text, text};
 use arrow::array::RecordBatch;
 use serde_json::Value as Json;
 use std::io::{self, Write};
@@ -168,6 +168,7 @@ fn api_cell(ty: Type, cell: &Cell<'_>) -> String {
         (_, Cell::Long(value)) => value.to_string(),
         (_, Cell::Real(value)) if value.is_finite() => Json::from(*value).to_string(),
         (_, Cell::Real(value)) => format!("\"{}\"", real_text(*value)),
+        (_, Cell::Decimal(value)) => format!("\"{}\"", decimal_text(*value)),
     }
 }
 

@@ -41,7 +41,10 @@ fn read(path: &Path) -> Vec<Case> {
 /// One line of columns and one a row, or the message.
 fn answer(engine: &Engine, runtime: &tokio::runtime::Runtime, query: &str) -> String {
     let line = json!({ "id": 0, "query": query }).to_string();
-    let answer: Json = serde_json::from_str(&runtime.block_on(engine.answer(&line))).expect("JSON");
+    let answer: Json = serde_json::from_str(
+        &runtime.block_on(engine.answer(&line, &vigie_hunting::Database::Empty)),
+    )
+    .expect("JSON");
     let mut out = String::new();
     if let Some(message) = answer["error"].as_str() {
         let kind = answer["kind"].as_str().expect("a kind");

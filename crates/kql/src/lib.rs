@@ -16,4 +16,4 @@ pub mod schema;
 pub mod syntax;
 pub mod types;
 
-pub use bind::{BindOptions, bind};
+pub use bind::{BindOptions, Schemas, bind};

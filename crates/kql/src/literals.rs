@@ -340,6 +340,14 @@ pub fn datetime(text: &str) -> Option<i64> {
     } else {
         let mut parts = date.split('-');
         let year = parts.next()?;
+        // `01-31-2022`: the month stands first.
+        if let (1..=2, [day, last]) = (year.len(), &parts.clone().collect::<Vec<_>>()[..])
+            && last.len() == 4
+        {
+            let date = days(last.parse().ok()?, year.parse().ok()?, day.parse().ok()?)?;
+            let time = time_of_day(time.trim_start_matches(['T', 't', ' ']))?;
+            return date.checked_mul(TICKS_PER_DAY)?.checked_add(time);
+        }
         if year.len() != 4 && !(year.len() == 8 && date.len() == 8) {
             return None;
         }

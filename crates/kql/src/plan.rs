@@ -29,6 +29,10 @@
 use crate::types::{Type, Value};
 use std::sync::Arc;
 
+/// The hidden last column of a table, read by `ingestion_time()`. It is in a plan only where the
+/// query calls that function, and never in a result.
+pub const INGESTION_TIME: &str = "\u{1}ingestion_time";
+
 /// A column of a table or of an operator's result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
@@ -36,10 +40,20 @@ pub struct Column {
     pub ty: Type,
 }
 
+impl Column {
+    /// Whether queries cannot name it.
+    pub fn is_hidden(&self) -> bool {
+        self.name.starts_with('\u{1}')
+    }
+}
+
 /// Everything that one query text asks for: one plan for each tabular statement.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub statements: Vec<Plan>,
+    /// A [`Node::Plugin`] whose result columns must be known before binding can go on: run it, and
+    /// bind again with its columns in `BindOptions::schemas`. Everything else is empty then.
+    pub open: Option<Plan>,
     /// `render` of the last statement: kind and properties, kept as an annotation.
     pub render: Option<Render>,
     /// `set name = value;` and `#` options, as written.
@@ -165,10 +179,13 @@ pub enum Node {
     MvApply {
         input: Plan,
         items: Vec<ExpandItem>,
+        kind: ExpandKind,
         item_index: bool,
         limit: Option<Expr>,
         context: Vec<Column>,
         plan: Plan,
+        /// Where each result column comes from.
+        output: Vec<ApplyOutput>,
     },
     /// `parse`, `parse-where`: the input's columns with the captures appended or replaced.
     Parse {
@@ -184,31 +201,32 @@ pub enum Node {
         keys: Vec<Column>,
         options: ParseKvOptions,
     },
+    /// `input` is the summary: `keys` columns, the axis' bin, then the aggregates. The result has
+    /// the keys, one array for each aggregate and the axis as an array.
     MakeSeries {
         input: Plan,
-        aggregates: Vec<(Aggregate, Expr)>,
-        axis: Expr,
+        keys: usize,
+        /// What an empty bin has, for each aggregate.
+        defaults: Vec<Expr>,
         from: Option<Expr>,
         to: Option<Expr>,
+        /// Whether `to` is a bin of its own (`in range(…)`).
+        inclusive: bool,
         step: Expr,
-        keys: Vec<Expr>,
+        /// One series of defaults where there are no rows.
         nonempty: bool,
     },
     TopNested {
         input: Plan,
         levels: Vec<TopNestedLevel>,
     },
-    TopHitters {
-        input: Plan,
-        count: Expr,
-        of: Expr,
-        by: Option<Expr>,
-    },
     Reduce {
         input: Plan,
         of: Expr,
         threshold: f64,
         characters: String,
+        /// `kind=source`: every row with its pattern instead of one row a pattern.
+        source: bool,
     },
     /// `plan` runs once for each distinct value of `by`, which it sees through [`Node::Context`].
     Partition {
@@ -223,13 +241,23 @@ pub enum Node {
         match_id: bool,
         steps: Vec<ScanStep>,
     },
-    /// `evaluate plugin(arguments)`; the plan's columns are the declared or computed schema, or are
-    /// open (`schema_open`) when they depend on data.
+    /// `evaluate plugin(arguments)`; the plan's columns are the declared or the computed ones.
     Plugin {
         input: Option<Plan>,
-        name: String,
-        arguments: Vec<PluginArgument>,
-        schema_open: bool,
+        plugin: Plugin,
+        /// The place in `BindOptions::schemas`, where the columns depend on data.
+        open: Option<usize>,
+    },
+    /// Rows of `table` whose network contains an address of `input`. Both sides end in `keys` hidden
+    /// texts: the address and the network, then texts that must be equal. Result: `input`'s other
+    /// columns, then `table`'s; the other way round for IPv6.
+    IpLookup {
+        input: Plan,
+        table: Plan,
+        keys: usize,
+        v6: bool,
+        /// Whether rows without a network stay, with empty values.
+        unmatched: bool,
     },
     /// `getschema`.
     GetSchema {
@@ -328,8 +356,10 @@ pub struct ParseOutput {
 
 #[derive(Clone, Debug, Default)]
 pub struct ParseKvOptions {
-    pub pair_delimiters: Vec<String>,
+    /// "" where none is written: any character but letters and digits separates then.
+    pub pair_delimiter: String,
     pub kv_delimiter: String,
+    /// None, one, or an opening and a closing one.
     pub quotes: Vec<char>,
     pub escape: Option<char>,
     pub greedy: bool,
@@ -364,11 +394,38 @@ pub enum ScanOutput {
     None,
 }
 
+/// A column of `mv-apply`'s result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyOutput {
+    /// A column of the input, repeated.
+    Outer(usize),
+    /// A column of the sub-query.
+    Applied(usize),
+}
+
+/// A plugin with its arguments decided.
 #[derive(Clone, Debug)]
-pub enum PluginArgument {
-    Scalar(Expr),
-    Aggregate(Aggregate),
-    Table(Plan),
+pub enum Plugin {
+    /// A column for each key of the bags in `column`, which goes away.
+    BagUnpack { column: usize, prefix: String, conflict: Conflict, ignored: Vec<String> },
+    /// The input has `keys` columns, the pivoted value and one aggregate: a column for each value.
+    Pivot {
+        keys: usize,
+        /// What a missing combination has.
+        missing: Value,
+    },
+    /// Row number, column name and value as text.
+    Narrow,
+    /// Rows around those whose last column is true; that column goes away.
+    RowsNear { before: usize, after: usize },
+}
+
+/// What `bag_unpack` does where a key has the name of another column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    Error,
+    ReplaceSource,
+    KeepSource,
 }
 
 #[derive(Clone, Debug)]

@@ -216,13 +216,13 @@ impl Plan {
             | Node::ParseKv { input, .. }
             | Node::MakeSeries { input, .. }
             | Node::TopNested { input, .. }
-            | Node::TopHitters { input, .. }
             | Node::Reduce { input, .. }
             | Node::Scan { input, .. } => vec![input],
             Node::MvApply { input, plan, .. } | Node::Partition { input, plan, .. } => {
                 vec![input, plan]
             }
             Node::Join { left, right, .. } => vec![left, right],
+            Node::IpLookup { input, table, .. } => vec![input, table],
             Node::Union { inputs } => inputs.iter().collect(),
             Node::Plugin { input, .. } | Node::Invoke { input, .. } => input.iter().collect(),
             Node::GraphMatch(graph) => {
@@ -231,6 +231,49 @@ impl Plan {
             Node::Batch { input, branches } => {
                 std::iter::once(input).chain(branches.iter().map(|b| &b.1)).collect()
             }
+        }
+    }
+
+    /// The inputs whose rows the operator reads in the same context: not the sub-queries of
+    /// `mv-apply` and `partition`, which have contexts of their own.
+    pub fn sources_mut(&mut self) -> Vec<&mut Plan> {
+        match self.node.as_mut() {
+            Node::Table { .. }
+            | Node::Values { .. }
+            | Node::Print { .. }
+            | Node::Range { .. }
+            | Node::ExternalData { .. }
+            | Node::Context
+            | Node::Shared { .. }
+            | Node::GetSchema { .. } => Vec::new(),
+            Node::Filter { input, .. }
+            | Node::Project { input, .. }
+            | Node::Serialize { input }
+            | Node::Take { input, .. }
+            | Node::Sort { input, .. }
+            | Node::Top { input, .. }
+            | Node::Count { input }
+            | Node::Distinct { input }
+            | Node::Sample { input, .. }
+            | Node::SampleDistinct { input, .. }
+            | Node::Summarize { input, .. }
+            | Node::MvExpand { input, .. }
+            | Node::MvApply { input, .. }
+            | Node::Partition { input, .. }
+            | Node::Parse { input, .. }
+            | Node::ParseKv { input, .. }
+            | Node::MakeSeries { input, .. }
+            | Node::TopNested { input, .. }
+            | Node::Reduce { input, .. }
+            | Node::Scan { input, .. }
+            | Node::Batch { input, .. } => vec![input],
+            Node::Join { left, right, .. } => vec![left, right],
+            Node::IpLookup { input, table, .. } => vec![input, table],
+            Node::Union { inputs } => inputs.iter_mut().collect(),
+            Node::Plugin { input, .. } | Node::Invoke { input, .. } => input.iter_mut().collect(),
+            Node::GraphMatch(graph) => std::iter::once(&mut graph.edges)
+                .chain(graph.nodes.iter_mut().map(|n| &mut n.0))
+                .collect(),
         }
     }
 
@@ -293,7 +336,9 @@ impl Plan {
                 write!(f, "join {kind:?} on {}", on.collect::<Vec<_>>().join(", "))
             }
             Node::Union { .. } => write!(f, "union ({})", schema(&self.columns)),
-            Node::Plugin { name, .. } => write!(f, "evaluate {name} ({})", schema(&self.columns)),
+            Node::Plugin { plugin, .. } => {
+                write!(f, "evaluate {} ({})", plugin.name(), schema(&self.columns))
+            }
             Node::Invoke { function, arguments, .. } => {
                 write!(f, "invoke {function}({})", list(arguments, input))
             }
@@ -302,14 +347,7 @@ impl Plan {
                     if matches!(*self.node, Node::MvExpand { .. }) { "expand" } else { "apply" };
                 write!(f, "mv-{name} {}", list(items.iter().map(|i| &i.expr), input))
             }
-            Node::MakeSeries { aggregates, axis, step, keys, .. } => {
-                let all: Vec<_> = aggregates.iter().map(|(a, _)| aggregate(a, input)).collect();
-                write!(f, "make-series {} on {} step {}", all.join(", "), one(axis), one(step))?;
-                if !keys.is_empty() {
-                    write!(f, " by {}", list(keys, input))?;
-                }
-                Ok(())
-            }
+            Node::MakeSeries { step, .. } => write!(f, "make-series step {}", one(step)),
             Node::Partition { by, .. } => write!(f, "partition by {}", one(by)),
             other => write!(f, "{} ({})", other.name(), schema(&self.columns)),
         }
@@ -339,6 +377,8 @@ impl Node {
             Node::SampleDistinct { .. } => "sample-distinct",
             Node::Summarize { .. } => "summarize",
             Node::Join { .. } => "join",
+            Node::IpLookup { v6: false, .. } => "ipv4_lookup",
+            Node::IpLookup { v6: true, .. } => "ipv6_lookup",
             Node::Union { .. } => "union",
             Node::MvExpand { .. } => "mv-expand",
             Node::MvApply { .. } => "mv-apply",
@@ -346,7 +386,6 @@ impl Node {
             Node::ParseKv { .. } => "parse-kv",
             Node::MakeSeries { .. } => "make-series",
             Node::TopNested { .. } => "top-nested",
-            Node::TopHitters { .. } => "top-hitters",
             Node::Reduce { .. } => "reduce",
             Node::Partition { .. } => "partition",
             Node::Scan { .. } => "scan",
@@ -356,6 +395,33 @@ impl Node {
             Node::Batch { .. } => "fork",
             Node::Invoke { .. } => "invoke",
         }
+    }
+}
+
+impl Plugin {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Plugin::BagUnpack { .. } => "bag_unpack",
+            Plugin::Pivot { .. } => "pivot",
+            Plugin::Narrow => "narrow",
+            Plugin::RowsNear { .. } => "rows_near",
+        }
+    }
+}
+
+/// A value as `tostring` writes it.
+pub fn plain_text(value: &Value) -> String {
+    match value {
+        Value::Null(_) => String::new(),
+        Value::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
+        Value::Int(value) => value.to_string(),
+        Value::Long(value) => value.to_string(),
+        Value::Real(value) => value.to_string(),
+        Value::Decimal(value, scale) => decimal_text(*value, *scale),
+        Value::DateTime(ticks) => datetime_text(*ticks),
+        Value::TimeSpan(ticks) => timespan_text(*ticks),
+        Value::Guid(value) => guid_text(*value),
+        Value::String(text) | Value::Dynamic(text) => text.to_string(),
     }
 }
 

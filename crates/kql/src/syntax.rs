@@ -331,6 +331,7 @@ pub enum OperatorKind {
         predicate: Expr,
         project: Option<Vec<Expr>>,
     },
+    ProjectByNames(Vec<Expr>),
     Render {
         kind: Name,
         properties: Vec<(String, String)>,

@@ -45,7 +45,7 @@ fn real_queries_bind_with_the_right_columns() {
         let text = format!("{}{}", part("params"), part("body"));
         database.add_function(part("name"), &text);
     }
-    let options = BindOptions { now: 638_000_000_000_000_000 };
+    let options = BindOptions { now: 638_000_000_000_000_000, ..Default::default() };
     let (mut count, mut bound, mut right) = (0, 0, 0);
     let verbose = std::env::var_os("VERBOSE").is_some();
     for line in queries.lines() {

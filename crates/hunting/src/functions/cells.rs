@@ -3,7 +3,7 @@
 use super::{Call, RowFunction, arrow_type};
 use arrow::array::*;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal256Type, Float64Type, Int32Type, Int64Type, i256};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 use std::borrow::Cow;
@@ -18,7 +18,17 @@ pub enum Cell<'a> {
     Bool(bool),
     Long(i64),
     Real(f64),
+    /// In units of 10⁻²⁰.
+    Decimal(i256),
     Text(Cow<'a, str>),
+}
+
+/// Digits behind the point that a decimal keeps.
+pub const DECIMAL_SCALE: i8 = 20;
+
+/// 10²⁰: one, as a decimal is held.
+pub fn decimal_one() -> i256 {
+    i256::from_i128(100_000_000_000_000_000_000)
 }
 
 impl<'a> Cell<'a> {
@@ -39,6 +49,7 @@ impl<'a> Cell<'a> {
             Cell::Long(value) => Some(*value),
             Cell::Bool(value) => Some((*value).into()),
             Cell::Real(value) if value.is_finite() => Some(*value as i64),
+            Cell::Decimal(value) => value.checked_div(decimal_one())?.to_i128()?.try_into().ok(),
             _ => None,
         }
     }
@@ -47,6 +58,18 @@ impl<'a> Cell<'a> {
         match self {
             Cell::Long(value) => Some(*value as f64),
             Cell::Real(value) => Some(*value),
+            // Through text: an i256 has no exact way to a float.
+            Cell::Decimal(value) => super::decimals::text(*value).parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub fn as_decimal(&self) -> Option<i256> {
+        match self {
+            Cell::Decimal(value) => Some(*value),
+            Cell::Long(value) => i256::from(*value).checked_mul(decimal_one()),
+            Cell::Bool(value) => i256::from(i64::from(*value)).checked_mul(decimal_one()),
+            Cell::Real(value) if value.is_finite() => super::decimals::parse(&format!("{value}")),
             _ => None,
         }
     }
@@ -81,6 +104,7 @@ impl<'a> Cell<'a> {
             Cell::Bool(value) => Cell::Bool(value),
             Cell::Long(value) => Cell::Long(value),
             Cell::Real(value) => Cell::Real(value),
+            Cell::Decimal(value) => Cell::Decimal(value),
             Cell::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
         }
     }
@@ -92,7 +116,7 @@ pub enum Cells<'a> {
     Int(&'a Int32Array),
     Long(&'a Int64Array),
     Real(&'a Float64Array),
-    Decimal(&'a Decimal128Array),
+    Decimal(&'a Decimal256Array),
     Text(&'a StringViewArray),
     Null,
 }
@@ -104,7 +128,7 @@ impl<'a> Cells<'a> {
             DataType::Int32 => Cells::Int(array.as_primitive::<Int32Type>()),
             DataType::Int64 => Cells::Long(array.as_primitive::<Int64Type>()),
             DataType::Float64 => Cells::Real(array.as_primitive::<Float64Type>()),
-            DataType::Decimal128(..) => Cells::Decimal(array.as_primitive::<Decimal128Type>()),
+            DataType::Decimal256(..) => Cells::Decimal(array.as_primitive::<Decimal256Type>()),
             DataType::Utf8View => Cells::Text(array.as_string_view()),
             DataType::Null => Cells::Null,
             other => {
@@ -120,9 +144,7 @@ impl<'a> Cells<'a> {
             Cells::Int(array) if array.is_valid(row) => Cell::Long(array.value(row).into()),
             Cells::Long(array) if array.is_valid(row) => Cell::Long(array.value(row)),
             Cells::Real(array) if array.is_valid(row) => Cell::Real(array.value(row)),
-            Cells::Decimal(array) if array.is_valid(row) => {
-                Cell::Real(array.value(row) as f64 / 1e18)
-            }
+            Cells::Decimal(array) if array.is_valid(row) => Cell::Decimal(array.value(row)),
             Cells::Text(array) if array.is_valid(row) => {
                 Cell::Text(Cow::Borrowed(array.value(row)))
             }
@@ -144,9 +166,8 @@ pub fn array_of<'a>(ty: Type, cells: impl Iterator<Item = Cell<'a>>) -> ArrayRef
         }
         Type::Real => Arc::new(cells.map(|cell| cell.as_real()).collect::<Float64Array>()),
         Type::Decimal => {
-            let values = cells.map(|cell| cell.as_real().map(|value| (value * 1e18) as i128));
-            let array = values.collect::<Decimal128Array>();
-            Arc::new(array.with_data_type(DataType::Decimal128(38, 18)))
+            let array = cells.map(|cell| cell.as_decimal()).collect::<Decimal256Array>();
+            Arc::new(array.with_data_type(arrow_type(Type::Decimal)))
         }
         Type::String => {
             let mut builder = StringViewBuilder::new();

@@ -1,6 +1,6 @@
 //! Conversions between Kusto's types. They never fail: what cannot be converted is null, "" as text.
 
-use super::{Call, Cell, dynamic};
+use super::{Call, Cell, decimals, dynamic};
 use vigie_kql::literals;
 use vigie_kql::plan_text::{datetime_text, timespan_text};
 use vigie_kql::types::{Type, Value};
@@ -33,7 +33,11 @@ pub fn between<'a>(from: Type, to: Type, cell: &Cell<'a>) -> Cell<'a> {
             }
             cell => Cell::from_long(cell.as_long()),
         },
-        Type::Real | Type::Decimal => match cell {
+        Type::Decimal => match cell {
+            Cell::Text(text) => decimals::parse(text).map_or(Cell::Null, Cell::Decimal),
+            cell => cell.as_decimal().map_or(Cell::Null, Cell::Decimal),
+        },
+        Type::Real => match cell {
             Cell::Text(text) => Cell::from_real(real_of(text)),
             Cell::Bool(value) => Cell::Real((*value).into()),
             cell => Cell::from_real(cell.as_real()),
@@ -130,6 +134,7 @@ pub fn text(ty: Type, cell: &Cell<'_>) -> String {
         (Type::TimeSpan, Cell::Long(ticks)) => timespan_text(*ticks),
         (_, Cell::Long(value)) => value.to_string(),
         (_, Cell::Real(value)) => real_text(*value),
+        (_, Cell::Decimal(value)) => decimals::text(*value),
     }
 }
 

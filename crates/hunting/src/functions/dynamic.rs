@@ -50,16 +50,6 @@ pub fn find(name: &str) -> Option<RowFunction> {
             Some(Value::Array(array)) => write(array.into_iter().rev().collect()),
             _ => Cell::Null,
         },
-        "array_index_of" => |call, cells| {
-            let wanted = value_of(call.arguments[1], &cells[1]);
-            match read(&cells[0]) {
-                Some(Value::Array(array)) => {
-                    let at = array.iter().position(|value| *value == wanted);
-                    Cell::Long(at.map_or(-1, |at| at as i64))
-                }
-                _ => Cell::Null,
-            }
-        },
         "array_sum" => |_, cells| match read(&cells[0]) {
             Some(Value::Array(array)) => Cell::Real(array.iter().filter_map(Value::as_f64).sum()),
             _ => Cell::Null,
@@ -89,10 +79,6 @@ pub fn find(name: &str) -> Option<RowFunction> {
             Some(Value::Object(bag)) => write(bag.keys().cloned().map(Value::String).collect()),
             _ => Cell::Null,
         },
-        "bag_has_key" => |_, cells| match read(&cells[0]) {
-            Some(Value::Object(bag)) => Cell::Bool(bag.contains_key(cells[1].as_text())),
-            _ => Cell::Null,
-        },
         "bag_merge" => |_, cells| {
             let mut merged = Map::new();
             for cell in cells {
@@ -104,14 +90,6 @@ pub fn find(name: &str) -> Option<RowFunction> {
             }
             write(Value::Object(merged))
         },
-        "bag_remove_keys" => |_, cells| match (read(&cells[0]), read(&cells[1])) {
-            (Some(Value::Object(mut bag)), Some(Value::Array(keys))) => {
-                keys.iter().for_each(|key| drop(bag.shift_remove(&plain(key))));
-                write(Value::Object(bag))
-            }
-            _ => Cell::Null,
-        },
-        "dynamic_to_json" => |call, cells| Cell::text(json_of(call.arguments[0], &cells[0])),
         "gettype" => |call, cells| {
             let ty = call.arguments[0];
             Cell::text(match (ty, read(&cells[0])) {
@@ -149,22 +127,8 @@ pub fn find(name: &str) -> Option<RowFunction> {
             }
             _ => Cell::Null,
         },
-        "array_sort_asc" => |_, cells| sorted(cells, false),
-        "array_sort_desc" => |_, cells| sorted(cells, true),
         _ => return None,
     })
-}
-
-fn sorted<'a>(cells: &[Cell<'a>], descending: bool) -> Cell<'a> {
-    let Some(Value::Array(mut array)) = read(&cells[0]) else { return Cell::Null };
-    array.sort_by(|a, b| match (a.as_f64(), b.as_f64()) {
-        (Some(a), Some(b)) => a.total_cmp(&b),
-        _ => plain(a).cmp(&plain(b)),
-    });
-    if descending {
-        array.reverse();
-    }
-    write(Value::Array(vec![Value::Array(array)]))
 }
 
 /// Distinct values in the order of their first occurrence.
@@ -186,21 +150,21 @@ fn set<'a>(cells: &[Cell<'a>], keep: fn(&Value, &[Vec<Value>]) -> bool, all: boo
     write(Value::Array(kept))
 }
 
-fn read(cell: &Cell<'_>) -> Option<Value> {
+pub(super) fn read(cell: &Cell<'_>) -> Option<Value> {
     serde_json::from_str(cell.as_text()).ok()
 }
 
 /// A cell of any type as a JSON value.
-fn value_of(ty: Type, cell: &Cell<'_>) -> Value {
+pub(super) fn value_of(ty: Type, cell: &Cell<'_>) -> Value {
     serde_json::from_str(&json_of(ty, cell)).unwrap_or_default()
 }
 
-fn write<'a>(value: Value) -> Cell<'a> {
+pub(super) fn write<'a>(value: Value) -> Cell<'a> {
     Cell::text(value.to_string())
 }
 
 /// A value inside an array as text: strings without quotes.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -274,6 +238,7 @@ pub fn json_of(ty: Type, cell: &Cell<'_>) -> String {
             }
         }
         (_, Cell::Real(value)) => quoted(&convert::real_text(*value)),
+        (_, Cell::Decimal(value)) => quoted(&super::decimals::text(*value)),
     }
 }
 

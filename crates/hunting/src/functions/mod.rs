@@ -1,17 +1,27 @@
 //! Kusto's scalar functions and operators on DataFusion.
 //!
 //! Arrow types of Kusto's types: bool `Boolean`, int `Int32`, long `Int64`, real `Float64`, decimal
-//! `Decimal128(38, 18)`, datetime and timespan `Int64` ticks of 100 ns, guid, string and dynamic
+//! `Decimal256(76, 20)`, datetime and timespan `Int64` ticks of 100 ns, guid, string and dynamic
 //! `Utf8View` (guid in lower case; dynamic as compact JSON). Strings are never null.
 
+mod arrays;
 mod cells;
 mod convert;
 mod dates;
+mod decimals;
+mod decompose;
 mod dynamic;
+mod encodings;
 mod network;
 mod numbers;
+mod parts;
+mod path;
+mod series;
+mod sketches;
+mod special;
 mod strings;
 mod text;
+mod zones;
 
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
@@ -22,9 +32,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use vigie_kql::types::Type;
 
-pub use cells::{Cell, Cells, array_of};
+pub use cells::{Cell, Cells, array_of, as_expected};
 pub use convert::{real_text, text};
-pub use dynamic::to_text;
+pub use decimals::text as decimal_text;
+pub use dynamic::{json_of, to_text};
+pub use network::as_network;
 
 /// The Arrow type of a Kusto type.
 pub fn arrow_type(ty: Type) -> DataType {
@@ -33,7 +45,7 @@ pub fn arrow_type(ty: Type) -> DataType {
         Type::Int => DataType::Int32,
         Type::Long | Type::DateTime | Type::TimeSpan => DataType::Int64,
         Type::Real => DataType::Float64,
-        Type::Decimal => DataType::Decimal128(38, 18),
+        Type::Decimal => DataType::Decimal256(76, cells::DECIMAL_SCALE),
         Type::Guid | Type::String | Type::Dynamic => DataType::Utf8View,
     }
 }
@@ -41,6 +53,16 @@ pub fn arrow_type(ty: Type) -> DataType {
 /// A text as a value of another type, as `toTYPE()` reads it.
 pub fn convert_text<'a>(ty: Type, value: &str) -> Cell<'a> {
     convert::between(Type::String, ty, &Cell::text(value.to_owned())).into_owned()
+}
+
+/// A decimal from its text.
+pub fn decimal_cell<'a>(text: &str) -> Cell<'a> {
+    decimals::parse(text).map_or(Cell::Null, Cell::Decimal)
+}
+
+/// A value as one of another type; null, or "", where it cannot be one.
+pub fn convert_cell(from: Type, to: Type, cell: &Cell<'_>) -> Cell<'static> {
+    convert::between(from, to, cell).into_owned()
 }
 
 /// How one row is computed: cells of the arguments → a cell of the result.
@@ -67,9 +89,19 @@ pub fn scalar(name: &str, arguments: &[Type], result: Type) -> Option<Arc<Scalar
         .or_else(|| numbers::find(name))
         .or_else(|| dates::find(name))
         .or_else(|| dynamic::find(name))
+        .or_else(|| arrays::find(name))
+        .or_else(|| special::find(name))
+        .or_else(|| encodings::find(name))
+        .or_else(|| parts::find(name))
+        .or_else(|| zones::find(name))
+        .or_else(|| decimals::find(name))
         .or_else(|| network::find(name))
+        .or_else(|| sketches::find(name))
+        .or_else(|| series::find(name))
+        .or_else(|| decompose::find(name))
         .map(Work::Row)
-        .or_else(|| text::find(name).map(Work::Batch))?;
+        .or_else(|| text::find(name).map(Work::Batch))
+        .or_else(|| (name == "assert").then_some(Work::Batch(text::assert)))?;
     let volatile = matches!(name, "rand" | "new_guid");
     Some(function(name, arguments, result, work, volatile))
 }

@@ -1,6 +1,6 @@
 //! Arithmetic that differs from SQL's, and mathematics.
 
-use super::{Cell, RowFunction};
+use super::{Cell, RowFunction, decimals};
 use vigie_kql::types::Type;
 
 pub fn find(name: &str) -> Option<RowFunction> {
@@ -12,6 +12,9 @@ pub fn find(name: &str) -> Option<RowFunction> {
             (Cell::Long(a), Cell::Long(b)) => Cell::from_long(a.checked_div(*b)),
             (Cell::Long(a), Cell::Real(b)) if call.result == Type::TimeSpan => {
                 Cell::Long((*a as f64 / b).round() as i64)
+            }
+            (Cell::Decimal(a), Cell::Decimal(b)) => {
+                decimals::divide(*a, *b).map_or(Cell::Null, Cell::Decimal)
             }
             (a, b) => Cell::from_real(a.as_real().zip(b.as_real()).map(|(a, b)| a / b)),
         },
@@ -26,6 +29,9 @@ pub fn find(name: &str) -> Option<RowFunction> {
         },
         "*" => |call, cells| match (&cells[0], &cells[1]) {
             (Cell::Long(a), Cell::Long(b)) => Cell::Long(a.wrapping_mul(*b)),
+            (Cell::Decimal(a), Cell::Decimal(b)) => {
+                decimals::multiply(*a, *b).map_or(Cell::Null, Cell::Decimal)
+            }
             (a, b) => match a.as_real().zip(b.as_real()) {
                 Some((a, b)) if call.result == Type::TimeSpan => Cell::Long((a * b).round() as i64),
                 product => Cell::from_real(product.map(|(a, b)| a * b)),

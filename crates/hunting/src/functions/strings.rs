@@ -78,14 +78,28 @@ pub fn find(name: &str) -> Option<RowFunction> {
             }
         },
         "indexof" => |call, cells| {
-            let source = convert::text(call.arguments[0], &cells[0]);
             let wanted = convert::text(call.arguments[1], &cells[1]);
-            let from = cells.get(2).and_then(Cell::as_long).unwrap_or(0).max(0) as usize;
-            let start = source.char_indices().nth(from).map_or(source.len(), |(at, _)| at);
-            let at = source[start..].find(&wanted);
-            Cell::Long(
-                at.map_or(-1, |at| (from + source[start..start + at].chars().count()) as i64),
-            )
+            place(call, cells, |text, from| {
+                text[from..].find(&wanted).map(|at| (from + at, from + at + wanted.len().max(1)))
+            })
+        },
+        "indexof_regex" => |call, cells| {
+            let mut at = Cell::Null;
+            with_regex(&convert::text(call.arguments[1], &cells[1]), |regex| {
+                at = place(call, cells, |text, from| {
+                    regex.find_at(text, from).map(|found| (found.start(), found.end()))
+                });
+                Cell::Null
+            });
+            at.into_owned()
+        },
+        "has_any_index" => |call, cells| {
+            let text = convert::text(call.arguments[0], &cells[0]);
+            let Some(wanted) = super::dynamic::element_texts(cells[1].as_text()) else {
+                return Cell::Long(-1);
+            };
+            let found = wanted.iter().position(|wanted| text::has(&text, wanted));
+            Cell::Long(found.map_or(-1, |at| at as i64))
         },
         "countof" => |_, cells| {
             let (source, wanted) = (cells[0].as_text(), cells[1].as_text());
@@ -100,7 +114,33 @@ pub fn find(name: &str) -> Option<RowFunction> {
             let places = source.char_indices().filter(|(at, _)| source[*at..].starts_with(wanted));
             Cell::Long(places.count() as i64)
         },
-        "replace_string" | "replace_strings" => |_, cells| {
+        "replace_strings" => |_, cells| {
+            let list = |cell: &Cell<'_>| -> Option<Vec<serde_json::Value>> {
+                serde_json::from_str(cell.as_text()).ok()
+            };
+            let Some((wanted, new)) = list(&cells[1]).zip(list(&cells[2])) else {
+                return cells[0].clone();
+            };
+            // All at once, from the left: what was put in is not looked at again, and a text with
+            // no text to put in stays as it is.
+            let source = cells[0].as_text();
+            let mut text = String::with_capacity(source.len());
+            let mut at = 0;
+            while let Some(next) = source[at..].chars().next() {
+                let found = wanted.iter().zip(&new).find_map(|(wanted, new)| {
+                    let wanted = wanted.as_str().filter(|w| !w.is_empty())?;
+                    source[at..].starts_with(wanted).then_some((wanted, new.as_str()))
+                });
+                let (taken, put) = match found {
+                    Some((wanted, new)) => (wanted.len(), new.unwrap_or(wanted)),
+                    None => (next.len_utf8(), &source[at..at + next.len_utf8()]),
+                };
+                text.push_str(put);
+                at += taken;
+            }
+            Cell::text(text)
+        },
+        "replace_string" => |_, cells| {
             let (source, wanted, new) =
                 (cells[0].as_text(), cells[1].as_text(), cells[2].as_text());
             Cell::text(if wanted.is_empty() {
@@ -177,10 +217,6 @@ pub fn find(name: &str) -> Option<RowFunction> {
                 percent_encoding::percent_decode_str(&plain).decode_utf8_lossy().into_owned(),
             )
         },
-        "url_encode" => |_, cells| {
-            let set = percent_encoding::NON_ALPHANUMERIC;
-            Cell::text(percent_encoding::utf8_percent_encode(cells[0].as_text(), set).to_string())
-        },
         "tohex" => |_, cells| match cells[0].as_long() {
             Some(value) => {
                 let width = cells.get(1).and_then(Cell::as_long).unwrap_or(0).clamp(0, 64) as usize;
@@ -191,6 +227,40 @@ pub fn find(name: &str) -> Option<RowFunction> {
         "new_guid" => |_, _| Cell::text(uuid::Uuid::new_v4().to_string()),
         _ => return None,
     })
+}
+
+/// The place, in characters, of an occurrence between `start` and `length`: arguments 2, 3 and 4.
+fn place<'a>(
+    call: &super::Call,
+    cells: &[Cell<'_>],
+    find: impl Fn(&str, usize) -> Option<(usize, usize)>,
+) -> Cell<'a> {
+    let source = convert::text(call.arguments[0], &cells[0]);
+    let number = |at: usize, default: i64| cells.get(at).and_then(Cell::as_long).unwrap_or(default);
+    let (start, length, occurrence) = (number(2, 0), number(3, -1), number(4, 1));
+    if start < 0 || length < -1 || occurrence < 1 {
+        return Cell::Null;
+    }
+    let byte = |character: i64| {
+        let at = source.char_indices().nth(usize::try_from(character).unwrap_or(usize::MAX));
+        at.map_or(source.len(), |(at, _)| at)
+    };
+    let end = if length < 0 { source.len() } else { byte(start.saturating_add(length)) };
+    let mut from = byte(start);
+    for remaining in (0..occurrence).rev() {
+        let Some((at, next)) = find(&source[..end], from) else { return Cell::Long(-1) };
+        if remaining == 0 {
+            return Cell::Long(source[..at].chars().count() as i64);
+        }
+        from = next.max(at + 1);
+        while from < end && !source.is_char_boundary(from) {
+            from += 1;
+        }
+        if from > end {
+            return Cell::Long(-1);
+        }
+    }
+    Cell::Long(-1)
 }
 
 fn is_empty(cell: &Cell<'_>) -> bool {

@@ -27,6 +27,17 @@ pub fn find(name: &str) -> Option<BatchFunction> {
     }
 }
 
+/// `assert(predicate, message)`: ends the query at the first row where the predicate is not true.
+pub fn assert(_: &Call, arguments: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
+    let predicate = arguments[0].to_array(rows)?;
+    let failed = predicate.as_boolean().iter().any(|value| value != Some(true));
+    if failed {
+        let message = constant_text(&arguments[1]).unwrap_or("the assertion failed");
+        return Err(DataFusionError::Execution(format!("assert: {message}")));
+    }
+    Ok(arguments[0].clone())
+}
+
 fn run(
     operator: &'static str,
     _: &Call,
@@ -149,6 +160,11 @@ pub fn regex(pattern: &str) -> Result<Regex> {
         let reason = reason.lines().last().unwrap_or_default();
         DataFusionError::Execution(format!("invalid regular expression '{pattern}': {reason}"))
     })
+}
+
+/// Whether a text has a term, whatever its case.
+pub fn has(text: &str, term: &str) -> bool {
+    Matcher::new("has", term).matches(text)
 }
 
 /// One needle, prepared.

@@ -3,7 +3,7 @@
 use super::{Bind, Binder, Binding, Bound, Env, Failed, Row, call, cast, expr, literal, null};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::functions::{self, Function, Kind, Parameter, Returns, Signature, common_type};
-use crate::plan::{Expr, ExprKind, Plan};
+use crate::plan::{Expr, ExprKind, INGESTION_TIME, Plan};
 use crate::syntax::{self, ExprKind as Syntax, ParameterType};
 use crate::types::{Type, Value};
 use crate::{aggregates, parser, schema};
@@ -48,23 +48,43 @@ impl Binder<'_> {
                 return self.column_if_exists(arguments, span, row, env);
             }
             "iscolumnexists" => {
-                let exists = arguments.first().is_some_and(|argument| match &argument.kind {
-                    Syntax::Literal(Value::String(name)) => row.find(name).is_some(),
-                    Syntax::Name(name) => row.find(name).is_some(),
-                    _ => false,
-                });
-                return Ok(literal(Value::Bool(exists)));
+                let found = arguments.first().and_then(|name| self.named_column(name, row, env));
+                return Ok(literal(Value::Bool(found.is_some())));
             }
             "current_database" => {
                 return Ok(literal(Value::String(self.database.name.as_str().into())));
             }
+            "ingestion_time" => {
+                return Ok(match row.find(INGESTION_TIME) {
+                    Some(index) => super::column(index, Type::DateTime),
+                    // Rows that come from no table were never taken in.
+                    None => null(Type::DateTime),
+                });
+            }
             "pack_all" => return self.pack_all(arguments, row),
+            "bin_auto" => return self.bin_auto(arguments, span, row, env),
+            "column_names_of" => {
+                let [table] = arguments else {
+                    let message = "column_names_of(): a table is expected";
+                    return self.fail(diagnostics::ARGUMENTS, span, message);
+                };
+                let plan = self.tabular(table, env, None)?;
+                let names = plan.columns.iter().map(|column| {
+                    crate::literals::json(&Value::String(column.name.as_str().into()))
+                });
+                let json = format!("[{}]", names.collect::<Vec<_>>().join(","));
+                return Ok(literal(Value::Dynamic(json.into())));
+            }
             "database" | "cluster" | "workspace" | "adx" | "arg" | "app" => {
                 let what = format!("'{name}(…)': there is one database here, and it");
                 let message = format!("{what} needs no prefix");
                 return self.fail(diagnostics::NOT_SUPPORTED, span, message);
             }
             _ => {}
+        }
+        if let Some((_, reason)) = functions::REFUSED.iter().find(|(refused, _)| *refused == name) {
+            let message = format!("function '{name}' is not supported: {reason}");
+            return self.fail(diagnostics::NOT_SUPPORTED, span, message);
         }
         let Some(function) = functions::find(name) else {
             return self.unknown_function(name, span, arguments, row, env);
@@ -113,7 +133,7 @@ impl Binder<'_> {
                 Syntax::TypeOf(types) => type_literal = types.first().map(|(_, ty)| *ty),
                 // A bare star among arguments stands for all columns.
                 Syntax::Star => {
-                    let columns = row.columns.iter().enumerate();
+                    let columns = row.columns.iter().enumerate().filter(|(_, c)| !c.is_hidden());
                     arguments.extend(columns.map(|(at, column)| super::column(at, column.ty)));
                 }
                 _ => match self.scalar(argument, row, env) {
@@ -148,6 +168,10 @@ impl Binder<'_> {
                 };
                 let untyped = if name.ends_with("json") { Type::Dynamic } else { untyped };
                 Ok(cast(call(untyped, name, arguments), wanted))
+            }
+            // The engine finds a dynamic; as text it has no quotes.
+            (ty, None) if name == "extract_json" => {
+                Ok(cast(call(Type::Dynamic, name, arguments), ty))
             }
             (ty, None) => Ok(call(ty, name, arguments)),
         }
@@ -239,6 +263,54 @@ impl Binder<'_> {
         }
     }
 
+    /// `bin_auto(x)`: the size and the fixed point are options of the query.
+    fn bin_auto(
+        &mut self,
+        arguments: &[syntax::Expr],
+        span: Span,
+        row: &Row,
+        env: &Env,
+    ) -> Bind<Expr> {
+        let [value] = arguments else {
+            let message = "bin_auto(): one argument is expected";
+            return self.fail(diagnostics::ARGUMENTS, span, message);
+        };
+        let value = self.scalar(value, row, env)?;
+        let option = |name: &str| {
+            let found = self.options.iter().rfind(|(known, _)| known == name);
+            found.and_then(|(_, value)| value.clone())
+        };
+        let (size, at) = (option("query_bin_auto_size"), option("query_bin_auto_at"));
+        let Some(size) = size else {
+            let message = "bin_auto(): 'set query_bin_auto_size = …;' is missing";
+            return self.fail(diagnostics::ARGUMENTS, span, message);
+        };
+        let ty = value.ty;
+        let (function, arguments) = match at {
+            Some(at) => ("bin_at", vec![value, literal(size), literal(at)]),
+            None => ("bin", vec![value, literal(size)]),
+        };
+        Ok(call(ty, function, arguments))
+    }
+
+    /// The column that an expression names: by itself, or by its constant text.
+    fn named_column(&mut self, name: &syntax::Expr, row: &Row, env: &Env) -> Option<usize> {
+        if let Syntax::Name(name) = &name.kind
+            && let Some(found) = row.find(name)
+        {
+            return Some(found);
+        }
+        let known = self.diagnostics.len();
+        let bound = self.scalar(name, &Row::none("column_ifexists"), env);
+        self.diagnostics.truncate(known);
+        match bound.ok()?.kind {
+            ExprKind::Literal(Value::String(text)) => row.find(&text),
+            // A parameter that stands for a column of the caller's rows.
+            ExprKind::Column(at) if at < row.columns.len() => Some(at),
+            _ => None,
+        }
+    }
+
     fn column_if_exists(
         &mut self,
         arguments: &[syntax::Expr],
@@ -250,12 +322,7 @@ impl Binder<'_> {
             let message = "column_ifexists(): a column's name and a default are expected";
             return self.fail(diagnostics::ARGUMENTS, span, message);
         };
-        let index = match &name.kind {
-            Syntax::Literal(Value::String(name)) => row.find(name),
-            Syntax::Name(name) => row.find(name),
-            _ => None,
-        };
-        match index {
+        match self.named_column(name, row, env) {
             Some(index) => Ok(super::column(index, row.columns[index].ty)),
             None => self.scalar(default, row, env),
         }
@@ -263,7 +330,7 @@ impl Binder<'_> {
 
     fn pack_all(&mut self, arguments: &[syntax::Expr], row: &Row) -> Bind<Expr> {
         let mut packed = Vec::new();
-        for (index, column) in row.columns.iter().enumerate() {
+        for (index, column) in row.columns.iter().enumerate().filter(|(_, c)| !c.is_hidden()) {
             packed.push(literal(Value::String(column.name.as_str().into())));
             packed.push(super::column(index, column.ty));
         }

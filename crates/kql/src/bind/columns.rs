@@ -30,8 +30,12 @@ impl Binder<'_> {
             Syntax::Named { names, value } => (names, &**value),
             _ => (&[], written),
         };
-        let bound = self.scalar(value, row, env)?;
-        let parts = self.results(value, bound);
+        let bound = self.whole(value, row, env)?;
+        let mut parts = self.results(value, bound);
+        // One name takes the first of several results.
+        if names.len() == 1 {
+            parts.truncate(1);
+        }
         if parts.len() == 1 && names.len() <= 1 {
             let (_, bound) = parts.into_iter().next().ok_or(Failed)?;
             let name = match names.first() {
@@ -61,19 +65,26 @@ impl Binder<'_> {
         {
             match &function.signatures[0].returns {
                 Returns::Columns(columns) => {
+                    let first = arguments.first().and_then(|a| a.name()).unwrap_or_default();
                     let columns = columns.iter().enumerate();
-                    return columns.map(|(at, (n, ty))| ((*n).to_owned(), part(at, *ty))).collect();
+                    let named = columns.map(|(at, (name, ty))| {
+                        (format!("{}_{first}_{name}", function.name), part(at, *ty))
+                    });
+                    return named.collect();
                 }
-                Returns::Sorted if arguments.len() > 1 => {
-                    let arrays = arguments.iter().enumerate();
+                Returns::Sorted => {
+                    // The last argument may say where nulls go.
+                    let arrays = match &bound.kind {
+                        ExprKind::Call { arguments, .. } => {
+                            arguments.iter().filter(|a| a.ty == Type::Dynamic).count()
+                        }
+                        _ => arguments.len(),
+                    };
                     let name = |argument: &syntax::Expr| {
                         format!("{}_sorted", argument.name().unwrap_or("array"))
                     };
+                    let arrays = arguments.iter().take(arrays.max(1)).enumerate();
                     return arrays.map(|(at, a)| (name(a), part(at, Type::Dynamic))).collect();
-                }
-                Returns::Sorted => {
-                    let name = arguments.first().and_then(|a| a.name()).unwrap_or("array");
-                    return vec![(format!("{name}_sorted"), part(0, Type::Dynamic))];
                 }
                 _ => {}
             }
@@ -171,9 +182,9 @@ impl Binder<'_> {
         columns: &[Column],
     ) -> Bind<Vec<usize>> {
         match &written.kind {
-            Syntax::Star => Ok((0..columns.len()).collect()),
+            Syntax::Star => Ok((0..columns.len()).filter(|at| !columns[*at].is_hidden()).collect()),
             Syntax::Wildcard(pattern) => {
-                let found = columns.iter().enumerate();
+                let found = columns.iter().enumerate().filter(|(_, c)| !c.is_hidden());
                 Ok(found.filter(|(_, c)| matches(pattern, &c.name)).map(|(at, _)| at).collect())
             }
             _ => {
@@ -206,6 +217,47 @@ impl Binder<'_> {
             .filter(|(at, _)| named[*at] == keep)
             .map(|(at, column)| (column.name.clone(), at))
             .collect();
+        Ok(self.pick(input, chosen))
+    }
+
+    /// `project-by-names "a", dynamic(["b", "c*"])`
+    pub(super) fn choose_by_names(
+        &mut self,
+        input: Plan,
+        written: &[syntax::Expr],
+        env: &Env,
+    ) -> Bind<Plan> {
+        let mut chosen: Vec<(String, usize)> = Vec::new();
+        for argument in written {
+            let bound = self.scalar(argument, &Row::none("project-by-names"), env)?;
+            let names = match bound.kind {
+                ExprKind::Literal(Value::String(name)) => vec![name.to_string()],
+                ExprKind::Literal(Value::Dynamic(json)) => {
+                    let values = crate::json::elements(&json).unwrap_or_default();
+                    values.iter().map(crate::plan_text::plain_text).collect()
+                }
+                _ => {
+                    let message = "'project-by-names' operator: constant names are expected";
+                    return self.fail(diagnostics::NOT_ALLOWED, argument.span, message);
+                }
+            };
+            for name in names {
+                let found = input.columns.iter().enumerate().filter(|(_, c)| !c.is_hidden());
+                let found: Vec<usize> =
+                    found.filter(|(_, c)| matches(&name, &c.name)).map(|(at, _)| at).collect();
+                if found.is_empty() && !name.contains('*') {
+                    let message = format!(
+                        "'project-by-names' operator: Failed to resolve column named '{name}'"
+                    );
+                    return self.fail(diagnostics::UNKNOWN_NAME, argument.span, message);
+                }
+                for at in found {
+                    if !chosen.iter().any(|(_, known)| *known == at) {
+                        chosen.push((input.columns[at].name.clone(), at));
+                    }
+                }
+            }
+        }
         Ok(self.pick(input, chosen))
     }
 
@@ -257,6 +309,16 @@ impl Binder<'_> {
         let chosen = order.into_iter().map(|at| (input.columns[at].name.clone(), at)).collect();
         Ok(self.pick(input, chosen))
     }
+}
+
+/// A result: hidden columns left out.
+pub(super) fn without_hidden(input: Plan) -> Plan {
+    if !input.columns.iter().any(Column::is_hidden) {
+        return input;
+    }
+    let seen = input.columns.iter().enumerate().filter(|(_, c)| !c.is_hidden());
+    let (columns, items) = seen.map(|(at, c)| (c.clone(), column(at, c.ty))).unzip();
+    plan(columns, Node::Project { input, items })
 }
 
 /// Whether a name fits a pattern with `*`.

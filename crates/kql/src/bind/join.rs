@@ -5,7 +5,7 @@ use super::names::Names;
 use super::{Bind, Binder, Binding, Env, Row, cast, column, literal, null, plan};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::plan::{Column, Expr, ExprKind, JoinKind, Node, Plan};
-use crate::syntax::{self, ExprKind as Syntax, Settings};
+use crate::syntax::{self, ExprKind as Syntax, OperatorKind, Settings};
 use crate::types::{Type, Value};
 
 pub(super) fn setting<'s>(settings: &'s Settings, name: &str) -> Option<&'s str> {
@@ -118,7 +118,7 @@ impl Binder<'_> {
         let lefts = left.columns.len();
         let (mut a, mut b) = match &condition.kind {
             Syntax::Binary { operator: "==", left: first, right: second } => {
-                let row = Row { columns: both, left: Some(lefts), operator };
+                let row = Row { columns: both, left: Some(lefts), operator, scan: None };
                 (self.scalar(first, &row, env)?, self.scalar(second, &row, env)?)
             }
             Syntax::Name(name) => {
@@ -192,9 +192,11 @@ impl Binder<'_> {
         let label = |inputs: &Vec<(String, Plan)>| format!("union_arg{}", inputs.len());
         if let Some(input) = input {
             let name = match &*input.node {
-                Node::Table { name } => name.clone(),
-                _ => label(&inputs),
+                Node::Table { name } => Some(name.clone()),
+                Node::Shared { id, .. } => env.shared(*id),
+                _ => None,
             };
+            let name = name.unwrap_or_else(|| label(&inputs));
             inputs.push((name, input));
         }
         for table in tables {
@@ -208,8 +210,11 @@ impl Binder<'_> {
             }
             let known = self.diagnostics.len();
             match self.nested(table.span, |binder| binder.tabular(table, env, None)) {
+                Ok(_) if fuzzy && self.diagnostics.len() > known => {
+                    self.diagnostics.truncate(known);
+                }
                 Ok(bound) => {
-                    let name = table.name().map_or_else(|| label(&inputs), str::to_owned);
+                    let name = name_of(table).map_or_else(|| label(&inputs), str::to_owned);
                     inputs.push((name, bound));
                 }
                 Err(_) if fuzzy => self.diagnostics.truncate(known),
@@ -229,10 +234,7 @@ impl Binder<'_> {
     pub(super) fn tables_like(&mut self, pattern: &str, env: &Env) -> Vec<(String, Plan)> {
         let mut found: Vec<(String, Plan)> = (self.database.tables())
             .filter(|(name, _)| matches(pattern, name))
-            .map(|(name, columns)| {
-                let node = Node::Table { name: name.to_owned() };
-                (name.to_owned(), plan(columns.to_vec(), node))
-            })
+            .map(|(name, columns)| (name.to_owned(), self.table_plan(name, columns)))
             .collect();
         for name in env.names() {
             if let (true, Some(Binding::Function(function, scope))) =
@@ -252,6 +254,16 @@ impl Binder<'_> {
     }
 }
 
+/// What `withsource` calls a table: its name, or the one that `as` gave at its end.
+fn name_of(table: &syntax::Expr) -> Option<&str> {
+    if let Syntax::Pipe { operators, .. } = &table.kind
+        && let Some(OperatorKind::As(name)) = operators.last().map(|operator| &operator.kind)
+    {
+        return Some(&name.text);
+    }
+    table.name()
+}
+
 /// The join's columns: the right side's get a number where the left has the name.
 fn joined(
     kind: JoinKind,
@@ -260,19 +272,28 @@ fn joined(
     on: Vec<(Expr, Expr)>,
     output: Vec<usize>,
 ) -> Plan {
-    let mut names = Names::default();
     let lefts = left.columns.len();
-    let columns = (output.iter())
-        .map(|&at| {
-            let column = if at < lefts { &left.columns[at] } else { &right.columns[at - lefts] };
-            Column { name: names.give(Some(&column.name)), ty: column.ty }
-        })
+    let of = |at: usize| if at < lefts { &left.columns[at] } else { &right.columns[at - lefts] };
+    let (mut names, mut given) = (Names::default(), vec![None; output.len()]);
+    // A number made for one name must not take the name of another column.
+    for clashing in [false, true] {
+        for (place, &at) in output.iter().enumerate() {
+            let name = &of(at).name;
+            let clashes =
+                at >= lefts && output[..place].iter().any(|&other| of(other).name == *name);
+            if clashes == clashing {
+                given[place] = Some(names.give(Some(name)));
+            }
+        }
+    }
+    let columns = (output.iter().zip(given))
+        .map(|(&at, name)| Column { name: name.unwrap_or_default(), ty: of(at).ty })
         .collect();
     plan(columns, Node::Join { kind, left, right, on, output })
 }
 
 /// One table of several: by name, a name with several types split by type.
-fn unite(inputs: Vec<(String, Plan)>, inner: bool, source: Option<&str>) -> Plan {
+pub(super) fn unite(inputs: Vec<(String, Plan)>, inner: bool, source: Option<&str>) -> Plan {
     let mut found: Vec<Column> = Vec::new();
     for (_, input) in &inputs {
         for column in &input.columns {
@@ -291,17 +312,18 @@ fn unite(inputs: Vec<(String, Plan)>, inner: bool, source: Option<&str>) -> Plan
         found.retain(everywhere);
     }
     let several = |name: &str| found.iter().filter(|c| c.name == name).count() > 1;
-    let mut names = Names::default();
     let mut columns: Vec<Column> = Vec::new();
+    let mut names = Names::default();
     if let Some(source) = source {
         columns.push(Column { name: names.give(Some(source)), ty: Type::String });
     }
-    for column in &found {
-        let wanted = match several(&column.name) {
-            true => format!("{}_{}", column.name, column.ty),
-            false => column.name.clone(),
-        };
-        columns.push(Column { name: names.give(Some(&wanted)), ty: column.ty });
+    // Names that inputs have go before those that are made of a name and a type.
+    let kept: Vec<Option<String>> =
+        (found.iter()).map(|c| (!several(&c.name)).then(|| names.give(Some(&c.name)))).collect();
+    for (column, kept) in found.iter().zip(kept) {
+        let name =
+            kept.unwrap_or_else(|| names.give(Some(&format!("{}_{}", column.name, column.ty))));
+        columns.push(Column { name, ty: column.ty });
     }
     let inputs = (inputs.into_iter())
         .map(|(label, input)| {
@@ -320,7 +342,7 @@ fn unite(inputs: Vec<(String, Plan)>, inner: bool, source: Option<&str>) -> Plan
 }
 
 /// Calls `see` with every column that an expression reads.
-fn visit(value: &Expr, see: &mut impl FnMut(usize)) {
+pub(super) fn visit(value: &Expr, see: &mut impl FnMut(usize)) {
     match &value.kind {
         ExprKind::Column(at) => see(*at),
         ExprKind::Call { arguments, .. } => arguments.iter().for_each(|a| visit(a, see)),

@@ -1,10 +1,14 @@
 //! Syntax → plan: names resolved, types checked and converted, defaults given.
 
+mod activity;
 mod calls;
 mod columns;
 mod join;
 mod names;
+mod plugins;
 mod scalar;
+mod series;
+mod subplans;
 mod summarize;
 mod tabular;
 
@@ -24,9 +28,26 @@ const MAX_DEPTH: usize = 64;
 pub struct BindOptions {
     /// The one reading of the clock that `now()` and `ago()` use, in ticks.
     pub now: i64,
+    /// Result columns of the plugins whose columns depend on data (`bag_unpack`, `pivot` …), in the
+    /// order in which binding meets them. Where one is missing, [`Query::open`] asks for it.
+    pub schemas: Schemas,
+}
+
+/// What is known of plugins whose result columns depend on data.
+#[derive(Clone, Debug, Default)]
+pub enum Schemas {
+    /// The first ones; binding stops at the next.
+    Known(Vec<Vec<Column>>),
+    /// There is no data: names that such a plugin could give are taken for dynamic nulls.
+    #[default]
+    Unknowable,
 }
 
 /// Reads and binds a query.
+///
+/// A name that nothing gives, behind a plugin whose columns depend on data, is taken for a column of
+/// that plugin without values (Kusto's binder infers such columns too): a hunting query that reads
+/// bags must not fail on the day when no bag has the key.
 pub fn bind(
     text: &str,
     database: &Database,
@@ -36,16 +57,40 @@ pub fn bind(
     if !parsed.diagnostics.is_empty() {
         return Err(parsed.diagnostics);
     }
-    let mut binder = Binder {
-        database,
-        now: options.now,
-        diagnostics: Vec::new(),
-        depth: 0,
-        shared: 0,
-        options: Vec::new(),
-        render: None,
+    let mut inferred: Vec<Inferred> = Vec::new();
+    let (mut binder, statements) = loop {
+        let mut binder = Binder {
+            database,
+            now: options.now,
+            schemas: &options.schemas,
+            plugins: 0,
+            inferred: &inferred,
+            missing: Vec::new(),
+            ingestion_time: text.contains("ingestion_time"),
+            open: None,
+            diagnostics: Vec::new(),
+            depth: 0,
+            shared: 0,
+            options: Vec::new(),
+            render: None,
+        };
+        let statements = binder.query(&parsed.statements);
+        let missing = std::mem::take(&mut binder.missing);
+        if missing.is_empty() || binder.open.is_some() {
+            // What was inferred is kept by the plans, not by name.
+            break (Binder { inferred: &[], ..binder }, statements);
+        }
+        inferred.extend(missing);
     };
-    let statements = binder.query(&parsed.statements);
+    if let Some(open) = binder.open.take() {
+        // What follows an unknown schema may be wrong only because of it.
+        return Ok(Query {
+            statements: Vec::new(),
+            open: Some(open),
+            render: None,
+            options: Vec::new(),
+        });
+    }
     if binder.diagnostics.is_empty() && statements.is_empty() {
         let span = Span::new(0, text.len());
         let message = "the query has no tabular expression to give back";
@@ -54,7 +99,7 @@ pub fn bind(
     if !binder.diagnostics.is_empty() {
         return Err(binder.diagnostics);
     }
-    Ok(Query { statements, render: binder.render, options: binder.options })
+    Ok(Query { statements, open: None, render: binder.render, options: binder.options })
 }
 
 /// An error that is among the diagnostics already.
@@ -63,9 +108,23 @@ struct Failed;
 
 type Bind<T> = Result<T, Failed>;
 
+/// A name that a plugin with an open schema should have given: which plugin, and the name.
+type Inferred = (usize, String);
+
 struct Binder<'d> {
     database: &'d Database,
     now: i64,
+    schemas: &'d Schemas,
+    /// Plugins with open schemas met so far.
+    plugins: usize,
+    /// Names that were asked for behind such plugins in an earlier pass: columns without values.
+    inferred: &'d [Inferred],
+    /// Such names found in this pass.
+    missing: Vec<Inferred>,
+    /// Whether tables have to bring [`crate::plan::INGESTION_TIME`].
+    ingestion_time: bool,
+    /// The plugin whose columns have to be known next.
+    open: Option<Plan>,
     diagnostics: Vec<Diagnostic>,
     depth: usize,
     /// Ids given to shared plans.
@@ -108,6 +167,20 @@ impl Env {
         None
     }
 
+    /// The name that `as` gave to a shared plan.
+    fn shared(&self, id: u32) -> Option<String> {
+        let mut env = self;
+        while let Some(scope) = &env.0 {
+            if let Binding::Table(plan) = &scope.binding
+                && matches!(*plan.node, Node::Shared { id: other, .. } if other == id)
+            {
+                return Some(scope.name.clone());
+            }
+            env = &scope.outer;
+        }
+        None
+    }
+
     fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         let mut env = self;
@@ -127,11 +200,20 @@ struct Row<'r> {
     left: Option<usize>,
     /// What messages call the place: the operator's name.
     operator: &'r str,
+    /// In `scan`: whose state may be read.
+    scan: Option<&'r ScanSteps<'r>>,
+}
+
+/// The steps of a `scan` and the columns that each remembers.
+struct ScanSteps<'r> {
+    names: &'r [&'r str],
+    /// The input's, then the declared ones.
+    columns: &'r [Column],
 }
 
 impl<'r> Row<'r> {
     fn of(columns: &'r [Column], operator: &'r str) -> Row<'r> {
-        Row { columns, left: None, operator }
+        Row { columns, left: None, operator, scan: None }
     }
 
     fn none(operator: &'r str) -> Row<'r> {
@@ -164,7 +246,10 @@ impl Binder<'_> {
         let mut plans = Vec::new();
         for statement in statements {
             match self.statement(statement, &mut env) {
-                Ok(Some(Bound::Plan(plan))) => plans.push(plan),
+                Ok(Some(Bound::Plan(plan))) => {
+                    let plan = columns::without_hidden(plan);
+                    plans.extend(subplans::unfold(plan, &mut self.shared));
+                }
                 Ok(Some(Bound::Scalar(_))) => {
                     if let Statement::Expression(expr) = statement {
                         let message = "a scalar expression is no query; begin it with 'print'";

@@ -88,6 +88,11 @@ impl Binder<'_> {
         if matches!(aggregate.map(|a| a.name), Some("arg_max" | "arg_min" | "take_any")) {
             return first();
         }
+        if function.starts_with("covariance") {
+            let second = arguments.get(1).and_then(|a| self.default_name(a, env));
+            let (first, second) = (first().unwrap_or_default(), second.unwrap_or_default());
+            return Some(format!("{function}_{first}_{second}"));
+        }
         let naming = match aggregate {
             Some(aggregate) => aggregate.naming,
             None => functions::find(function)?.naming,

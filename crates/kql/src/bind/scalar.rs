@@ -2,7 +2,7 @@
 
 use super::{Bind, Binder, Binding, Bound, Env, Failed, Row, call, cast, column, expr, literal};
 use crate::diagnostics::{self, Diagnostic, Span};
-use crate::functions::common_type;
+use crate::functions::{self, Returns, common_type};
 use crate::plan::{Expr, ExprKind};
 use crate::syntax::{self, ExprKind as Syntax};
 use crate::types::{Type, Value};
@@ -12,7 +12,25 @@ use std::sync::Arc;
 const TEXT_OPERATORS: &[&str] = &["has", "contains", "startswith", "endswith", "matches"];
 
 impl Binder<'_> {
+    /// One value; of a function with several results it is the first.
     pub(super) fn scalar(&mut self, written: &syntax::Expr, row: &Row, env: &Env) -> Bind<Expr> {
+        let bound = self.whole(written, row, env)?;
+        if let ExprKind::Call { function, .. } = &bound.kind
+            && let Some(function) = functions::find(function)
+        {
+            let ty = match &function.signatures[0].returns {
+                Returns::Columns(columns) => columns[0].1,
+                Returns::Sorted => Type::Dynamic,
+                _ => return Ok(bound),
+            };
+            let (base, key) = (Box::new(bound), Box::new(literal(Value::Long(0))));
+            return Ok(cast(expr(Type::Dynamic, ExprKind::Member { base, key }), ty));
+        }
+        Ok(bound)
+    }
+
+    /// An expression; a call with several results is an array of them.
+    pub(super) fn whole(&mut self, written: &syntax::Expr, row: &Row, env: &Env) -> Bind<Expr> {
         match &written.kind {
             Syntax::Literal(value) => Ok(literal(value.clone())),
             Syntax::Name(name) => self.name(name, written.span, row, env),
@@ -108,6 +126,16 @@ impl Binder<'_> {
             }
             None => {}
         }
+        if self.plugins > 0 && !row.columns.is_empty() {
+            // A plugin before may give the column when there are rows.
+            let wanted = (self.plugins - 1, name.to_owned());
+            if !self.inferred.contains(&wanted) {
+                if !self.missing.contains(&wanted) {
+                    self.missing.push(wanted);
+                }
+                return Ok(super::null(Type::Dynamic));
+            }
+        }
         let message = format!(
             "'{}' operator: Failed to resolve scalar expression named '{name}'",
             row.operator
@@ -145,6 +173,16 @@ impl Binder<'_> {
                     Err(Failed)
                 }
             };
+        }
+        if let Some(step) = base.name()
+            && let Some(found) = super::subplans::state(row, step, &name.text)
+        {
+            let Some(found) = found else {
+                let message =
+                    format!("'scan' operator: the step '{step}' has no column '{}'", name.text);
+                return self.fail(diagnostics::UNKNOWN_NAME, name.span, message);
+            };
+            return Ok(found);
         }
         let bound = self.scalar(base, row, env)?;
         self.element(bound, literal(Value::String(name.text.as_str().into())), name.span)
@@ -426,6 +464,8 @@ fn comparable(left: &Expr, right: &Expr) -> Option<Type> {
             (Type::String, Type::Long) if matches!(right.kind, ExprKind::Literal(_)) => {
                 Some(Type::String)
             }
+            // Kusto's binder lets a text column be compared with a number; what is no number differs.
+            (Type::String, ty) | (ty, Type::String) if ty.is_numeric() => Some(ty),
             _ => None,
         }
     })

@@ -29,8 +29,7 @@ impl Binder<'_> {
     ) -> Bind<Plan> {
         let input_columns = input.columns.clone();
         let row = Row::of(&input_columns, "summarize");
-        let mut names = Names::default();
-        let (mut keys, mut columns) = (Vec::new(), Vec::new());
+        let mut keys = Vec::new();
         let mut failed = false;
         for key in by.unwrap_or_default() {
             match self.item(key, &row, env) {
@@ -41,17 +40,40 @@ impl Binder<'_> {
                                            allowed; convert it, for example with tostring()";
                             return self.fail(diagnostics::TYPE_MISMATCH, key.span, message);
                         }
-                        columns.push(Column { name: names.give(name.as_deref()), ty: value.ty });
-                        keys.push(value);
+                        keys.push((name, value));
                     }
                 }
                 Err(Failed) => failed = true,
             }
         }
+        let written: Vec<&syntax::Expr> = written.iter().collect();
+        let made = self.summary(input, keys, &written, "summarize", &row, env);
+        if failed { Err(Failed) } else { made }
+    }
+
+    /// Keys, then the written aggregates, over the rows of `input`.
+    pub(super) fn summary(
+        &mut self,
+        input: Plan,
+        keys: Vec<(Option<String>, Expr)>,
+        written: &[&syntax::Expr],
+        operator: &str,
+        row: &Row,
+        env: &Env,
+    ) -> Bind<Plan> {
+        let mut names = Names::default();
+        let mut columns = Vec::new();
+        let mut values = Vec::new();
+        for (name, value) in keys {
+            columns.push(Column { name: names.give(name.as_deref()), ty: value.ty });
+            values.push(value);
+        }
+        let mut failed = false;
         let mut found = Vec::new();
         let mut items = Vec::new();
         for item in written {
-            match self.aggregate_item(item, &row, env, keys.len(), &columns, &mut found) {
+            match self.aggregate_item(item, operator, row, env, values.len(), &columns, &mut found)
+            {
                 Ok(made) => items.extend(made),
                 Err(Failed) => failed = true,
             }
@@ -59,7 +81,28 @@ impl Binder<'_> {
         if failed {
             return Err(Failed);
         }
-        Ok(self.grouped(input, keys, columns, names, found, items))
+        Ok(self.grouped(input, values, columns, names, found, items))
+    }
+
+    /// One aggregate call with its written name: `n = max(x)`.
+    pub(super) fn single_aggregate(
+        &mut self,
+        written: &syntax::Expr,
+        row: &Row,
+        env: &Env,
+    ) -> Bind<(Aggregate, Option<String>)> {
+        let (name, value) = match &written.kind {
+            Syntax::Named { names, value } => {
+                (names.first().map(|name| name.text.clone()), &**value)
+            }
+            _ => (None, written),
+        };
+        let Syntax::Call { function, arguments } = &value.kind else {
+            let message = format!("'{}' operator: an aggregate is expected", row.operator);
+            return self.fail(diagnostics::NOT_ALLOWED, written.span, message);
+        };
+        let aggregate = self.aggregate(&function.text, arguments, function.span, row, env, &[])?;
+        Ok((aggregate, name))
     }
 
     /// The Summarize node, and a projection over it that gives names and computes.
@@ -102,9 +145,11 @@ impl Binder<'_> {
     }
 
     /// One written item. `first` counts the keys; aggregates found are appended to `found`.
+    #[allow(clippy::too_many_arguments)]
     fn aggregate_item(
         &mut self,
         written: &syntax::Expr,
+        operator: &str,
         row: &Row,
         env: &Env,
         first: usize,
@@ -148,7 +193,7 @@ impl Binder<'_> {
         let start = found.len();
         self.take_out(&mut rewritten, row, env, found)?;
         if found.len() == start && !is_constant(value) {
-            let message = "'summarize' operator: an aggregate is expected";
+            let message = format!("'{operator}' operator: an aggregate is expected");
             return self.fail(diagnostics::NOT_ALLOWED, written.span, message);
         }
         let mut over: Vec<Column> = keys.to_vec();
@@ -158,7 +203,7 @@ impl Binder<'_> {
                 over.push(Column { name, ty: result.ty });
             }
         }
-        let bound = self.scalar(&rewritten, &Row::of(&over, "summarize"), env)?;
+        let bound = self.scalar(&rewritten, &Row::of(&over, operator), env)?;
         let name = match names.first() {
             Some(name) => Some(name.text.clone()),
             None => self.default_name(value, env),
@@ -280,11 +325,14 @@ fn rank_text(rank: &Expr) -> String {
 }
 
 fn is_constant(written: &syntax::Expr) -> bool {
-    matches!(written.kind, Syntax::Literal(_))
+    match &written.kind {
+        Syntax::Sign { operand, .. } => is_constant(operand),
+        kind => matches!(kind, Syntax::Literal(_)),
+    }
 }
 
 /// The expressions directly inside one.
-fn children(written: &mut syntax::Expr) -> Vec<&mut syntax::Expr> {
+pub(super) fn children(written: &mut syntax::Expr) -> Vec<&mut syntax::Expr> {
     match &mut written.kind {
         Syntax::Call { arguments, .. } => arguments.iter_mut().collect(),
         Syntax::Member { base, .. } => vec![base],

@@ -154,7 +154,7 @@ impl Binder<'_> {
             None => {}
         }
         if let Some(columns) = self.database.table(name) {
-            return Ok(plan(columns.to_vec(), Node::Table { name: name.to_owned() }));
+            return Ok(self.table_plan(name, columns));
         }
         if self.database.function(name).is_some() {
             let function = Name { text: name.to_owned(), span };
@@ -167,6 +167,15 @@ impl Binder<'_> {
             .suggest(name, known.chain(env.names()));
         self.diagnostics.push(diagnostic);
         Err(super::Failed)
+    }
+
+    /// A table with its columns, and the hidden one where the query asks for it.
+    pub(super) fn table_plan(&self, name: &str, columns: &[Column]) -> Plan {
+        let mut columns = columns.to_vec();
+        if self.ingestion_time {
+            columns.push(Column { name: INGESTION_TIME.to_owned(), ty: Type::DateTime });
+        }
+        plan(columns, Node::Table { name: name.to_owned() })
     }
 
     fn tabular_call(
@@ -343,6 +352,15 @@ impl Binder<'_> {
             OperatorKind::Union { options, tables } => {
                 return self.union(input, options, tables, span, env);
             }
+            OperatorKind::Search { options, tables, predicate } => {
+                return self.search(input, options, tables, predicate, span, env);
+            }
+            OperatorKind::Find { options, tables, predicate, project } => {
+                return self.find(options, tables, predicate, project.as_deref(), span, env);
+            }
+            OperatorKind::Evaluate { call, schema } if input.is_none() => {
+                return self.evaluate(None, call, schema.as_deref(), span, env);
+            }
             _ => {}
         }
         let Some(input) = input else {
@@ -351,13 +369,17 @@ impl Binder<'_> {
         let columns = input.columns.clone();
         Ok(match &operator.kind {
             OperatorKind::Where(predicate) => {
-                let predicate = self.condition(predicate, &Row::of(&columns, "where"), env)?;
-                plan(columns, Node::Filter { input, predicate })
+                // A wrong condition does not hide what is wrong behind it.
+                match self.condition(predicate, &Row::of(&columns, "where"), env) {
+                    Ok(predicate) => plan(columns, Node::Filter { input, predicate }),
+                    Err(super::Failed) => input,
+                }
             }
             OperatorKind::Project(items) => self.project(input, items, "project", env)?,
             OperatorKind::Extend(items) => self.extend(input, items, "extend", env)?,
             OperatorKind::ProjectAway(patterns) => self.choose(input, patterns, false)?,
             OperatorKind::ProjectKeep(patterns) => self.choose(input, patterns, true)?,
+            OperatorKind::ProjectByNames(names) => self.choose_by_names(input, names, env)?,
             OperatorKind::ProjectRename(items) => self.rename(input, items)?,
             OperatorKind::ProjectReorder(items) => self.reorder(input, items)?,
             OperatorKind::Summarize { aggregates, by } => {
@@ -428,13 +450,40 @@ impl Binder<'_> {
                     ("ColumnType", Type::String),
                 ];
                 let result = schema.map(|(name, ty)| Column { name: name.to_owned(), ty });
-                plan(result.to_vec(), Node::GetSchema { of: columns })
+                let of = columns.into_iter().filter(|column| !column.is_hidden()).collect();
+                plan(result.to_vec(), Node::GetSchema { of })
             }
             OperatorKind::MvExpand { options, items, limit } => {
                 self.mv_expand(input, options, items, limit.as_ref(), span, env)?
             }
             OperatorKind::Parse { filter, options, source, pattern } => {
                 self.parse(input, *filter, options, source, pattern, span, env)?
+            }
+            OperatorKind::MvApply { options, items, limit, plan: inner } => {
+                self.mv_apply(input, options, items, limit.as_ref(), inner, span, env)?
+            }
+            OperatorKind::ParseKv { source, columns, options } => {
+                self.parse_kv(input, source, columns, options, span, env)?
+            }
+            OperatorKind::MakeSeries { options, aggregates, on, from, to, step, in_range, by } => {
+                let bounds = [from.as_ref(), to.as_ref(), step.as_ref()];
+                self.make_series(input, options, aggregates, on, bounds, *in_range, by, span, env)?
+            }
+            OperatorKind::TopNested(levels) => self.top_nested(input, levels, span, env)?,
+            OperatorKind::TopHitters { count, of, by } => {
+                self.top_hitters(input, count, of, by.as_ref(), span, env)?
+            }
+            OperatorKind::Reduce { by, options } => self.reduce(input, by, options, span, env)?,
+            OperatorKind::Evaluate { call, schema } => {
+                self.evaluate(Some(input), call, schema.as_deref(), span, env)?
+            }
+            OperatorKind::Partition { by, plan: inner } => {
+                self.partition(input, by, inner, span, env)?
+            }
+            OperatorKind::Fork(branches) => self.fork(input, branches, env)?,
+            OperatorKind::Facet { by, with } => self.facet(input, by, with.as_deref(), env)?,
+            OperatorKind::Scan { options, partition_by, declare, steps } => {
+                self.scan(input, options, partition_by, declare, steps, span, env)?
             }
             OperatorKind::Invoke(written) => match &written.kind {
                 Syntax::Call { function, arguments } => {
@@ -454,10 +503,11 @@ impl Binder<'_> {
                     Some(Render { kind: kind.text.clone(), properties: properties.clone() });
                 input
             }
-            other => {
-                let what = format!("operator '{}'", name_of(other));
-                return self.unsupported(span, &what);
+            OperatorKind::Other { name } => {
+                return self.unsupported(span, &format!("operator '{name}'"));
             }
+            // Those that need no input were taken above.
+            _ => return self.fail(diagnostics::NOT_ALLOWED, span, "the operator takes no input"),
         })
     }
 
@@ -535,67 +585,6 @@ impl Binder<'_> {
             keys.push(SortKey { expr, descending, nulls_first });
         }
         Ok(keys)
-    }
-
-    fn mv_expand(
-        &mut self,
-        input: Plan,
-        options: &syntax::Settings,
-        written: &[syntax::Expanded],
-        limit: Option<&syntax::Expr>,
-        span: Span,
-        env: &Env,
-    ) -> Bind<Plan> {
-        let input_columns = input.columns.clone();
-        let row = Row::of(&input_columns, "mv-expand");
-        let mut columns = input_columns.clone();
-        let mut names = Names::taken(&columns);
-        let mut items = Vec::new();
-        for expanded in written {
-            let named = matches!(expanded.expr.kind, Syntax::Named { .. });
-            let expr = self.scalar(&expanded.expr, &row, env)?;
-            let expr = match expr.ty {
-                Type::Dynamic => expr,
-                other => {
-                    let message =
-                        format!("'mv-expand' operator: a dynamic value is expected, not {other}");
-                    return self.fail(diagnostics::TYPE_MISMATCH, expanded.expr.span, message);
-                }
-            };
-            let ty = expanded.to.unwrap_or(Type::Dynamic);
-            let name = self.default_name(&expanded.expr, env);
-            let place = match (&expr.kind, named) {
-                (ExprKind::Column(at), false) => Some(*at),
-                _ => name.as_deref().and_then(|name| columns.iter().position(|c| c.name == name)),
-            };
-            let output = match place {
-                Some(at) => {
-                    columns[at].ty = ty;
-                    at
-                }
-                None => {
-                    columns.push(Column { name: names.give(name.as_deref()), ty });
-                    columns.len() - 1
-                }
-            };
-            items.push(ExpandItem { expr, output, to: ty });
-        }
-        let item_index = setting(options, "with_itemindex");
-        if let Some(name) = item_index {
-            columns.push(Column { name: names.give(Some(name)), ty: Type::Long });
-        }
-        let kind = setting(options, "kind").or_else(|| setting(options, "bagexpansion"));
-        let kind = match kind.unwrap_or("bag") {
-            "bag" => ExpandKind::Bag,
-            "array" => ExpandKind::Array,
-            other => {
-                let message = format!("'mv-expand' operator: '{other}' is no kind");
-                return self.fail(diagnostics::NOT_ALLOWED, span, message);
-            }
-        };
-        let limit = limit.map(|l| self.constant(l, "mv-expand", Type::Long, env)).transpose()?;
-        let item_index = item_index.is_some();
-        Ok(plan(columns, Node::MvExpand { input, items, kind, item_index, limit }))
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -678,26 +667,5 @@ fn literal_as(value: Expr, ty: Type) -> Expr {
             call(ty, "-", vec![literal_as(arguments[0].clone(), ty)])
         }
         _ => cast(value, ty),
-    }
-}
-
-/// The operator's name, for messages.
-fn name_of(operator: &OperatorKind) -> &str {
-    match operator {
-        OperatorKind::MvApply { .. } => "mv-apply",
-        OperatorKind::ParseKv { .. } => "parse-kv",
-        OperatorKind::MakeSeries { .. } => "make-series",
-        OperatorKind::TopNested(_) => "top-nested",
-        OperatorKind::TopHitters { .. } => "top-hitters",
-        OperatorKind::Reduce { .. } => "reduce",
-        OperatorKind::Evaluate { .. } => "evaluate",
-        OperatorKind::Partition { .. } => "partition",
-        OperatorKind::Fork(_) => "fork",
-        OperatorKind::Facet { .. } => "facet",
-        OperatorKind::Scan { .. } => "scan",
-        OperatorKind::Search { .. } => "search",
-        OperatorKind::Find { .. } => "find",
-        OperatorKind::Other { name } => name,
-        _ => "this",
     }
 }

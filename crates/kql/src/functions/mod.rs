@@ -266,6 +266,25 @@ pub struct Function {
     pub signatures: Vec<Signature>,
 }
 
+/// Functions that are known and not carried out, with the reason.
+pub const REFUSED: &[(&str, &str)] = &[
+    ("current_cluster_endpoint", "there is no cluster"),
+    ("current_cursor", "rows have no cursor"),
+    ("current_node_id", "there is no cluster"),
+    ("current_principal", "a query does not know who runs it"),
+    ("current_principal_details", "a query does not know who runs it"),
+    ("current_principal_is_member_of", "a query does not know who runs it"),
+    ("cursor_after", "rows have no cursor"),
+    ("cursor_before_or_at", "rows have no cursor"),
+    ("cursor_current", "rows have no cursor"),
+    ("extent_id", "the lake has files, no extents"),
+    ("extent_tags", "the lake has files, no extents"),
+    ("extentid", "the lake has files, no extents"),
+    ("hash_combine", "its formula is not published"),
+    ("hash_many", "its formula is not published"),
+    ("row_id", "rows have no number of their own"),
+];
+
 static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
     table::FUNCTIONS
         .iter()

@@ -16,7 +16,6 @@ const OTHERS: &[&str] = &[
     "graph-where-nodes",
     "graph-where-edges",
     "macro-expand",
-    "project-by-names",
     "assert-schema",
     "execute-and-cache",
     "__partitionby",
@@ -30,6 +29,7 @@ const NAMES: &[&str] = &[
     "extend",
     "project-away",
     "project-keep",
+    "project-by-names",
     "project-rename",
     "project-reorder",
     "summarize",
@@ -225,6 +225,7 @@ impl Parser {
             "extend" => OperatorKind::Extend(self.items(Parser::named)?),
             "project-away" => OperatorKind::ProjectAway(self.items(Parser::pattern)?),
             "project-keep" => OperatorKind::ProjectKeep(self.items(Parser::pattern)?),
+            "project-by-names" => OperatorKind::ProjectByNames(self.items(Parser::named)?),
             "project-rename" => OperatorKind::ProjectRename(self.items(Parser::named)?),
             "project-reorder" => OperatorKind::ProjectReorder(self.items(|parser| {
                 let pattern = parser.pattern()?;

@@ -1,10 +1,10 @@
 //! Operators that make rows of rows: `mv-expand` and `parse`.
 
+use super::Made;
 use crate::error::QueryError;
 use crate::functions::{self, Cell, Cells, array_of};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use regex::Regex;
 use vigie_kql::plan::{
@@ -23,12 +23,7 @@ pub struct Expand<'a> {
 }
 
 impl Expand<'_> {
-    pub fn batch(
-        &self,
-        batch: &RecordBatch,
-        columns: &[Column],
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch, QueryError> {
+    pub fn rows(&self, batch: &RecordBatch, columns: &[Column]) -> Result<Made, QueryError> {
         let sources: Vec<ArrayRef> =
             (0..self.items.len()).map(|at| batch.column(self.width + at).clone()).collect();
         let cells = sources.iter().map(|array| Cells::of(array)).collect::<Result<Vec<_>, _>>()?;
@@ -47,7 +42,6 @@ impl Expand<'_> {
                 }
             }
         }
-        let rows = origin.len();
         let origin = UInt32Array::from(origin);
         let arrays = columns.iter().enumerate().map(|(at, column)| {
             if let Some(item) = self.items.iter().position(|item| item.output == at) {
@@ -60,7 +54,7 @@ impl Expand<'_> {
             take(batch.column(at), &origin, None).map_err(DataFusionError::from)
         });
         let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        finish(schema, arrays, rows)
+        Ok(Made { origin, arrays })
     }
 
     /// JSON texts of the elements; null for a null element.
@@ -99,16 +93,6 @@ fn element<'a>(json: Option<&'a str>, ty: Type) -> Cell<'a> {
     }
 }
 
-fn finish(
-    schema: &SchemaRef,
-    arrays: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch, QueryError> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options);
-    Ok(batch.map_err(DataFusionError::from)?)
-}
-
 /// Captures of a pattern as columns.
 pub struct Parse<'a> {
     regex: Regex,
@@ -138,12 +122,24 @@ impl<'a> Parse<'a> {
         if !regex_mode {
             text.push('^');
         }
-        for segment in &pattern.segments {
+        let greedy = if pattern.flags.contains('U') || !regex_mode { "?" } else { "" };
+        for (at, segment) in pattern.segments.iter().enumerate() {
             match segment {
                 ParseSegment::Skip => text.push_str(".*"),
                 ParseSegment::Text(part) if regex_mode => text.push_str(part),
                 ParseSegment::Text(part) => text.push_str(&regex::escape(part)),
-                ParseSegment::Capture(_) => text.push_str("(.*)"),
+                ParseSegment::Capture(output) => {
+                    // A number takes its digits where no text says how far it goes.
+                    let open = regex_mode
+                        || matches!(pattern.segments.get(at + 1), Some(ParseSegment::Skip));
+                    let value = match outputs[*output].ty {
+                        Type::Int | Type::Long if open => format!("[-+]?[0-9]+{greedy}"),
+                        Type::Real | Type::Decimal if open => format!("[-+0-9.eE]+{greedy}"),
+                        _ => ".*".to_owned(),
+                    };
+                    // The pattern may have groups of its own.
+                    text.push_str(&format!("(?<v_{output}>{value})"));
+                }
             }
         }
         if !regex_mode {
@@ -155,12 +151,7 @@ impl<'a> Parse<'a> {
         Ok(Parse { regex, outputs, relaxed, keep_unmatched, width })
     }
 
-    pub fn batch(
-        &self,
-        batch: &RecordBatch,
-        columns: &[Column],
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch, QueryError> {
+    pub fn rows(&self, batch: &RecordBatch, columns: &[Column]) -> Result<Made, QueryError> {
         let source = batch.column(self.width).clone();
         let source = Cells::of(&source)?;
         let mut kept: Vec<u32> = Vec::new();
@@ -169,8 +160,8 @@ impl<'a> Parse<'a> {
             let cell = source.get(row);
             let found = self.regex.captures(cell.as_text());
             let mut values: Option<Vec<Cell<'static>>> = found.as_ref().map(|found| {
-                let texts =
-                    (0..self.outputs.len()).map(|at| found.get(at + 1).map_or("", |m| m.as_str()));
+                let texts = (0..self.outputs.len())
+                    .map(|at| found.name(&format!("v_{at}")).map_or("", |m| m.as_str()));
                 (texts.zip(self.outputs))
                     .map(|(text, output)| functions::convert_text(output.ty, text).into_owned())
                     .collect()
@@ -189,7 +180,6 @@ impl<'a> Parse<'a> {
                 captured[at].push(values.as_ref().map_or_else(blank, |v| v[at].clone()));
             }
         }
-        let rows = kept.len();
         let kept = UInt32Array::from(kept);
         let arrays = columns.iter().enumerate().map(|(at, column)| {
             // The last capture of a name wins.
@@ -199,6 +189,6 @@ impl<'a> Parse<'a> {
             }
         });
         let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        finish(schema, arrays, rows)
+        Ok(Made { origin: kept, arrays })
     }
 }

@@ -1,0 +1,90 @@
+//! `join` and `lookup`.
+
+use super::{Planner, filled, hidden};
+use crate::error::QueryError;
+use crate::expressions::{column_name, typed};
+use datafusion::common::{Column as DfColumn, JoinType, NullEquality};
+use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident};
+use vigie_kql::plan::{Column, Expr, JoinKind};
+
+impl Planner<'_> {
+    pub(super) fn join(
+        &self,
+        kind: JoinKind,
+        (left, lefts): (LogicalPlan, &[Column]),
+        (right, rights): (LogicalPlan, &[Column]),
+        on: &[(Expr, Expr)],
+        output: &[usize],
+    ) -> Result<LogicalPlan, QueryError> {
+        let (left_hidden, right_hidden) = (hidden(&left), hidden(&right));
+        // Sides with names that differ, keys as columns of their own behind.
+        let side =
+            |plan: LogicalPlan, width: usize, prefix: &str, keys: Vec<&Expr>, kept: &[String]| {
+                let mut exprs: Vec<Df> = (0..width)
+                    .map(|at| ident(column_name(at)).alias(format!("{prefix}{at}")))
+                    .collect();
+                for (at, key) in keys.iter().enumerate() {
+                    let value = typed(self.expressions().expr(key)?, key.ty, plan.schema())?;
+                    exprs.push(value.alias(format!("{prefix}k{at}")));
+                }
+                exprs.extend(kept.iter().map(|name| ident(name).alias(format!("{prefix}{name}"))));
+                Ok::<_, QueryError>(LogicalPlanBuilder::from(plan).project(exprs)?)
+            };
+        let left_keys = on.iter().map(|(l, _)| l).collect();
+        let mut left = side(left, lefts.len(), "l", left_keys, &left_hidden)?;
+        let right_keys = on.iter().map(|(_, r)| r).collect();
+        let right = side(right, rights.len(), "r", right_keys, &right_hidden)?.build()?;
+        // Both sides read the same group of rows.
+        let both: Vec<&String> =
+            left_hidden.iter().filter(|name| right_hidden.contains(name)).collect();
+        let keys = |prefix: &str| -> Vec<DfColumn> {
+            let keys = (0..on.len()).map(|at| format!("{prefix}k{at}"));
+            let both = both.iter().map(|name| format!("{prefix}{name}"));
+            keys.chain(both).map(DfColumn::from_name).collect()
+        };
+        if kind == JoinKind::InnerUnique {
+            let by: Vec<Df> = keys("l").into_iter().map(Df::Column).collect();
+            let all: Vec<Df> = (0..lefts.len())
+                .map(|at| ident(format!("l{at}")))
+                .chain(by.iter().cloned())
+                .chain(left_hidden.iter().map(|name| ident(format!("l{name}"))))
+                .collect();
+            left = left.distinct_on(by, all, None)?;
+        }
+        let join_type = match kind {
+            JoinKind::InnerUnique | JoinKind::Inner => JoinType::Inner,
+            JoinKind::LeftOuter => JoinType::Left,
+            JoinKind::RightOuter => JoinType::Right,
+            JoinKind::FullOuter => JoinType::Full,
+            JoinKind::LeftSemi => JoinType::LeftSemi,
+            JoinKind::LeftAnti => JoinType::LeftAnti,
+            JoinKind::RightSemi => JoinType::RightSemi,
+            JoinKind::RightAnti => JoinType::RightAnti,
+        };
+        let equality = NullEquality::NullEqualsNull;
+        let joined =
+            left.join_detailed(right, join_type, (keys("l"), keys("r")), None, equality)?;
+        let exprs = output.iter().enumerate().map(|(at, from)| {
+            let (name, ty) = match from.checked_sub(lefts.len()) {
+                None => (format!("l{from}"), lefts[*from].ty),
+                Some(right) => (format!("r{right}"), rights[right].ty),
+            };
+            filled(ident(name), ty).alias(column_name(at))
+        });
+        let mut exprs: Vec<Df> = exprs.collect();
+        let lefts_only = matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti);
+        let rights_only = matches!(kind, JoinKind::RightSemi | JoinKind::RightAnti);
+        for name in &left_hidden {
+            if !(rights_only || kind == JoinKind::RightOuter && both.contains(&name)) {
+                exprs.push(ident(format!("l{name}")).alias(name));
+            }
+        }
+        for name in &right_hidden {
+            let given = exprs.iter().any(|e| e.schema_name().to_string() == *name);
+            if !lefts_only && !given {
+                exprs.push(ident(format!("r{name}")).alias(name));
+            }
+        }
+        Ok(joined.project(exprs)?.build()?)
+    }
+}

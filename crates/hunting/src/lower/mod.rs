@@ -1,0 +1,659 @@
+//! Bound plans → DataFusion plans. Columns are `c0`, `c1` … by position, so that names of a query
+//! never meet DataFusion's rules for names.
+
+//!
+//! Besides its columns an operator hands on hidden ones, whose names begin with `g`: the group that a
+//! row belongs to inside `mv-apply` and `partition`. Operators that look at several rows look at
+//! rows of one group only, so that a sub-query is carried out once for all groups.
+
+mod groups;
+mod join;
+mod scan;
+mod subqueries;
+mod summarize;
+mod windows;
+
+use crate::database::Database;
+use crate::error::QueryError;
+use crate::expressions::{Lower, SubResults, column_name, key, scalar_value, typed, unsupported};
+use crate::functions::arrow_type;
+use crate::operators;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::error::DataFusionError;
+use datafusion::functions_aggregate::expr_fn as agg;
+use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::prelude::SessionContext;
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use subqueries::SubQueries;
+use vigie_kql::plan::{Column, Expr, INGESTION_TIME, Node, Plan, SortKey};
+use vigie_kql::types::{Type, Value};
+
+/// Most rows of a sub-query that become a list.
+const LONGEST_LIST: usize = 1_000_000;
+/// Most rows that `range` gives.
+const LONGEST_RANGE: i64 = 10_000_000;
+
+/// One query on its way to rows.
+pub struct Planner<'a> {
+    pub context: &'a SessionContext,
+    pub database: &'a Database,
+    pub results: SubResults,
+    /// Rows of shared plans that are read more than once, by id.
+    shared_rows: HashMap<u32, Arc<MemTable>>,
+    /// Summaries lowered so far.
+    summaries: AtomicUsize,
+    /// The rows that enclosing operators hand in, the innermost last.
+    contexts: Vec<LogicalPlan>,
+    /// What plugins with open schemas gave, by their place.
+    pub plugins: &'a [RecordBatch],
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(
+        context: &'a SessionContext,
+        database: &'a Database,
+        plugins: &'a [RecordBatch],
+    ) -> Planner<'a> {
+        Planner {
+            context,
+            database,
+            results: SubResults::default(),
+            shared_rows: HashMap::new(),
+            summaries: AtomicUsize::new(0),
+            contexts: Vec::new(),
+            plugins,
+        }
+    }
+
+    /// Runs the sub-queries of a plan, innermost first, then lowers it.
+    pub fn plan(&mut self, plan: &'a Plan) -> BoxFuture<'_, Result<LogicalPlan, QueryError>> {
+        Box::pin(async move {
+            let mut found = SubQueries::default();
+            found.in_plan(plan);
+            for scalar in found.scalars {
+                if self.results.scalars.contains_key(&key(scalar)) {
+                    continue;
+                }
+                let batches = self.collect(scalar, Some(1)).await?;
+                let first = batches.iter().find(|batch| batch.num_rows() > 0);
+                let value = match first {
+                    Some(batch) => ScalarValue::try_from_array(batch.column(0), 0)?,
+                    None => scalar_value(&vigie_kql::plan_text::null_of(
+                        scalar.columns.first().map_or(Type::Dynamic, |column| column.ty),
+                    )),
+                };
+                self.results.scalars.insert(key(scalar), value);
+            }
+            for list in found.lists {
+                if self.results.lists.contains_key(&key(list)) {
+                    continue;
+                }
+                let batches = self.collect(list, Some(LONGEST_LIST)).await?;
+                let mut values = Vec::new();
+                for batch in &batches {
+                    for row in 0..batch.num_rows() {
+                        let value = ScalarValue::try_from_array(batch.column(0), row)?;
+                        if !value.is_null() {
+                            values.push(value);
+                        }
+                    }
+                }
+                self.results.lists.insert(key(list), values);
+            }
+            for (id, shared) in found.shared {
+                // Read once, it is as good as its own plan.
+                if found.shared_uses.get(&id).copied().unwrap_or(0) < 2
+                    || self.shared_rows.contains_key(&id)
+                {
+                    continue;
+                }
+                let batches = self.collect(shared, None).await?;
+                let table = MemTable::try_new(schema_of(&shared.columns), vec![batches])?;
+                self.shared_rows.insert(id, Arc::new(table));
+            }
+            self.lower(plan).await
+        })
+    }
+
+    /// Runs a plugin whose columns depend on data: its columns and rows.
+    pub async fn open(&mut self, plan: &'a Plan) -> Result<(Vec<Column>, RecordBatch), QueryError> {
+        let Node::Plugin { input: Some(input), plugin, .. } = &*plan.node else {
+            return Err(QueryError::Internal("a plugin is expected".to_owned()));
+        };
+        let lowered = self.plan(input).await?;
+        let rows = self.rows(lowered).await?;
+        let (columns, arrays) = operators::plugin(plugin, &input.columns, &rows)?;
+        let count = arrays.first().map_or(rows.num_rows(), |array| array.len());
+        let batch = operators::batch(&schema_of(&columns), arrays, count)?;
+        Ok((columns, batch))
+    }
+
+    async fn collect(
+        &mut self,
+        plan: &'a Plan,
+        limit: Option<usize>,
+    ) -> Result<Vec<RecordBatch>, QueryError> {
+        let lowered = self.plan(plan).await?;
+        let mut builder = LogicalPlanBuilder::from(lowered);
+        if limit.is_some() {
+            builder = builder.limit(0, limit)?;
+        }
+        let frame = self.context.execute_logical_plan(builder.build()?).await?;
+        Ok(frame.collect().await?)
+    }
+
+    fn lower(&mut self, plan: &'a Plan) -> BoxFuture<'_, Result<LogicalPlan, QueryError>> {
+        Box::pin(async move {
+            let columns = &plan.columns;
+            Ok(match &*plan.node {
+                Node::Table { name } => self.table(name, columns)?,
+                Node::Values { rows } => self.values(columns, rows)?,
+                Node::Print { items } => {
+                    let one = LogicalPlanBuilder::empty(true).build()?;
+                    self.project(one, items)?
+                }
+                Node::Range { from, to, step } => self.range(columns[0].ty, [from, to, step])?,
+                Node::Shared { id, plan } => match self.shared_rows.get(id) {
+                    Some(table) => {
+                        let source = provider_as_source(table.clone());
+                        LogicalPlanBuilder::scan("shared", source, None)?.build()?
+                    }
+                    None => self.lower(plan).await?,
+                },
+                Node::Filter { input, predicate } => {
+                    let width = input.columns.len();
+                    let input = self.lower(input).await?;
+                    let predicates = std::slice::from_ref(predicate);
+                    if windows::any(predicates) {
+                        let (rows, found) = self.windowed(input, width, predicates).await?;
+                        let predicate = self.expressions().predicate(&found[0])?;
+                        let filtered = LogicalPlanBuilder::from(rows).filter(predicate)?.build()?;
+                        return self.project(filtered, &all_columns(columns));
+                    }
+                    let predicate = self.expressions().predicate(predicate)?;
+                    LogicalPlanBuilder::from(input).filter(predicate)?.build()?
+                }
+                Node::Project { input, items } => {
+                    let width = input.columns.len();
+                    let input = self.lower(input).await?;
+                    if windows::any(items) {
+                        let (rows, items) = self.windowed(input, width, items).await?;
+                        return self.project(rows, &items);
+                    }
+                    self.project(input, items)?
+                }
+                Node::Context => (self.contexts.last().cloned())
+                    .ok_or_else(|| QueryError::Internal("no enclosing operator".to_owned()))?,
+                Node::Serialize { input } => self.lower(input).await?,
+                Node::Take { input, count } => {
+                    let count = self.count(count)?;
+                    let input = self.lower(input).await?;
+                    if !hidden(&input).is_empty() {
+                        return self.take_of_each(input, count).await;
+                    }
+                    LogicalPlanBuilder::from(input).limit(0, Some(count))?.build()?
+                }
+                Node::Sample { input, count } => {
+                    let count = self.count(count)?;
+                    let input = self.lower(input).await?;
+                    let random = datafusion::functions::math::expr_fn::random();
+                    let sort = random.sort(true, false);
+                    LogicalPlanBuilder::from(input)
+                        .sort_with_limit(vec![sort], Some(count))?
+                        .build()?
+                }
+                Node::SampleDistinct { input, count, of } => {
+                    let count = self.count(count)?;
+                    let input = self.lower(input).await?;
+                    let projected = self.project(input, std::slice::from_ref(of))?;
+                    LogicalPlanBuilder::from(projected)
+                        .distinct()?
+                        .limit(0, Some(count))?
+                        .build()?
+                }
+                Node::Sort { input, keys } => {
+                    let input = self.lower(input).await?;
+                    let keys = self.sort_keys(keys, &input)?;
+                    LogicalPlanBuilder::from(input).sort(keys)?.build()?
+                }
+                Node::Top { input, count, keys } => {
+                    let count = self.count(count)?;
+                    let input = self.lower(input).await?;
+                    let keys = self.sort_keys(keys, &input)?;
+                    if !hidden(&input).is_empty() {
+                        let sorted = LogicalPlanBuilder::from(input).sort(keys)?.build()?;
+                        return self.take_of_each(sorted, count).await;
+                    }
+                    LogicalPlanBuilder::from(input).sort_with_limit(keys, Some(count))?.build()?
+                }
+                Node::Count { input } => {
+                    let input = self.lower(input).await?;
+                    let count = agg::count(lit(1i64)).alias("c0");
+                    let kept = hidden(&input);
+                    let groups: Vec<Df> = kept.iter().map(ident).collect();
+                    let counted =
+                        LogicalPlanBuilder::from(input).aggregate(groups.clone(), vec![count])?;
+                    match groups.is_empty() {
+                        true => counted.build()?,
+                        false => {
+                            let exprs = std::iter::once(ident("c0")).chain(groups);
+                            counted.project(exprs.collect::<Vec<_>>())?.build()?
+                        }
+                    }
+                }
+                Node::Distinct { input } => {
+                    let input = self.lower(input).await?;
+                    LogicalPlanBuilder::from(input).distinct()?.build()?
+                }
+                Node::Summarize { input, keys, aggregates } => {
+                    let input = self.lower(input).await?;
+                    self.summarize(input, keys, aggregates)?
+                }
+                Node::Join { kind, left, right, on, output } => {
+                    let lefts = left.columns.clone();
+                    let rights = right.columns.clone();
+                    let left = self.lower(left).await?;
+                    let right = self.lower(right).await?;
+                    self.join(*kind, (left, &lefts), (right, &rights), on, output)?
+                }
+                Node::IpLookup { input, table, keys, v6, unmatched } => {
+                    let (width, wide) = (input.columns.len(), table.columns.len());
+                    let input = self.lower(input).await?;
+                    not_in_groups(&input, "evaluate")?;
+                    let input = self.rows(input).await?;
+                    let table = self.lower(table).await?;
+                    let table = self.rows(table).await?;
+                    let lookup = operators::IpLookup {
+                        left: width - keys,
+                        right: wide - keys,
+                        v6: *v6,
+                        unmatched: *unmatched,
+                    };
+                    let arrays = lookup.arrays(&input, &table, columns)?;
+                    self.computed(columns, arrays)?
+                }
+                Node::Union { inputs } => {
+                    let mut all = Vec::new();
+                    for input in inputs {
+                        all.push(self.lower(input).await?);
+                    }
+                    let mut all = all.into_iter();
+                    let first = all.next().ok_or_else(|| unsupported("a union of nothing"))?;
+                    let mut builder = LogicalPlanBuilder::from(first);
+                    for next in all {
+                        builder = builder.union(next)?;
+                    }
+                    builder.build()?
+                }
+                Node::GetSchema { of } => {
+                    let rows = of.iter().enumerate().map(|(at, column)| {
+                        vec![
+                            Value::String(column.name.as_str().into()),
+                            Value::Int(at as i32),
+                            Value::String(column.ty.dotnet_name().into()),
+                            Value::String(column.ty.name().into()),
+                        ]
+                    });
+                    self.values(columns, &rows.collect::<Vec<_>>())?
+                }
+                Node::MvExpand { input, items, kind, item_index, limit } => {
+                    let limit = limit.as_ref().map(|limit| self.count(limit)).transpose()?;
+                    let values: Vec<&Expr> = items.iter().map(|item| &item.expr).collect();
+                    let rows = self.rows_with(input, &values).await?;
+                    let width = input.columns.len();
+                    let expand = operators::Expand {
+                        items,
+                        kind: *kind,
+                        item_index: *item_index,
+                        limit,
+                        width,
+                    };
+                    let made = expand.rows(&rows, columns)?;
+                    self.made(columns, &rows, made)?
+                }
+                Node::MvApply { .. } => self.mv_apply(plan).await?,
+                Node::Partition { input, by, plan } => self.partition(input, by, plan).await?,
+                Node::Parse { input, source, pattern, keep_unmatched, output } => {
+                    let rows = self.rows_with(input, &[source]).await?;
+                    let width = input.columns.len();
+                    let parse = operators::Parse::new(pattern, output, *keep_unmatched, width)?;
+                    let made = parse.rows(&rows, columns)?;
+                    self.made(columns, &rows, made)?
+                }
+                Node::ParseKv { input, source, keys, options } => {
+                    let rows = self.rows_with(input, &[source]).await?;
+                    let made = operators::parse_kv(&rows, input.columns.len(), keys, options)?;
+                    self.made(columns, &rows, made)?
+                }
+                Node::MakeSeries { input, keys, defaults, from, to, inclusive, step, nonempty } => {
+                    let axis = input.columns[*keys].ty;
+                    let summary = self.lower(input).await?;
+                    not_in_groups(&summary, "make-series")?;
+                    let rows = self.rows(summary).await?;
+                    let bound = |bound: &Option<Expr>| -> Result<_, QueryError> {
+                        bound.as_ref().map(|bound| self.constant(bound)).transpose()
+                    };
+                    let mut filled = Vec::new();
+                    for default in defaults {
+                        filled.push((default.ty, self.constant(default)?));
+                    }
+                    let series = operators::MakeSeries {
+                        keys: *keys,
+                        axis,
+                        types: input.columns.iter().map(|column| column.ty).collect(),
+                        defaults: filled,
+                        from: bound(from)?,
+                        to: bound(to)?,
+                        inclusive: *inclusive,
+                        step: self.constant(step)?,
+                        nonempty: *nonempty,
+                    };
+                    let arrays = series.arrays(&rows, columns)?;
+                    self.computed(columns, arrays)?
+                }
+                Node::TopNested { input, levels } => {
+                    self.top_nested(input, levels, columns).await?
+                }
+                Node::Reduce { input, of, threshold, characters, source } => {
+                    let rows = self.rows_with(input, &[of]).await?;
+                    not_in_groups_batch(&rows, "reduce")?;
+                    let width = input.columns.len();
+                    let reduce = operators::Reduce { width, threshold: *threshold, characters };
+                    let arrays = reduce.arrays(&rows, *source)?;
+                    self.computed(columns, arrays)?
+                }
+                Node::Scan { .. } => self.scan(plan).await?,
+                Node::Plugin { open: Some(place), .. } if self.plugins.len() > *place => {
+                    let batch = self.plugins[*place].clone();
+                    self.memory(batch.schema(), vec![batch])?
+                }
+                Node::Plugin { input: Some(input), plugin, .. } => {
+                    let lowered = self.lower(input).await?;
+                    not_in_groups(&lowered, "evaluate")?;
+                    let rows = self.rows(lowered).await?;
+                    let (made, batch) = operators::plugin(plugin, &input.columns, &rows)?;
+                    // Declared columns are found by name; what is missing is null.
+                    let arrays = columns.iter().map(|column| {
+                        let found = made.iter().position(|c| c.name == column.name);
+                        operators::converted(
+                            found.map(|at| (made[at].ty, batch[at].clone())),
+                            column.ty,
+                            &batch,
+                        )
+                    });
+                    let arrays = arrays.collect::<Result<Vec<_>, QueryError>>()?;
+                    self.computed(columns, arrays)?
+                }
+                Node::Invoke { function, .. } => {
+                    return Err(unsupported(&format!("function '{function}'")));
+                }
+                Node::ExternalData { .. } => {
+                    let message = "externaldata: the operator of this server allows no sources";
+                    return Err(QueryError::Runtime(message.to_owned()));
+                }
+                other => return Err(unsupported(&format!("operator '{}'", other.name()))),
+            })
+        })
+    }
+
+    fn expressions(&self) -> Lower<'_> {
+        Lower { results: &self.results }
+    }
+
+    /// Runs a plan; its rows in their order, as one batch.
+    async fn rows(&self, plan: LogicalPlan) -> Result<RecordBatch, QueryError> {
+        let schema = plan.schema().inner().clone();
+        let batches = self.context.execute_logical_plan(plan).await?.collect().await?;
+        let schema = batches.first().map_or(schema, |batch| batch.schema());
+        Ok(arrow::compute::concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
+    }
+
+    /// The rows of `input` with further values behind its columns, hidden columns last.
+    async fn rows_with(
+        &mut self,
+        input: &'a Plan,
+        values: &[&Expr],
+    ) -> Result<RecordBatch, QueryError> {
+        let width = input.columns.len();
+        let lowered = self.lower(input).await?;
+        let kept = hidden(&lowered);
+        let mut exprs: Vec<Df> = (0..width).map(|at| ident(column_name(at))).collect();
+        for (at, value) in values.iter().enumerate() {
+            let value = typed(self.expressions().expr(value)?, value.ty, lowered.schema())?;
+            exprs.push(value.alias(column_name(width + at)));
+        }
+        exprs.extend(kept.iter().map(ident));
+        self.rows(LogicalPlanBuilder::from(lowered).project(exprs)?.build()?).await
+    }
+
+    /// Rows made of those of `from`: each with the hidden columns of the row that it came from.
+    fn made(
+        &self,
+        columns: &[Column],
+        from: &RecordBatch,
+        made: operators::Made,
+    ) -> Result<LogicalPlan, QueryError> {
+        let mut fields = schema_of(columns).fields().to_vec();
+        let mut arrays = made.arrays;
+        for (field, array) in from.schema().fields().iter().zip(from.columns()) {
+            if field.name().starts_with('g') {
+                fields.push(field.clone());
+                let taken = arrow::compute::take(array, &made.origin, None);
+                arrays.push(taken.map_err(DataFusionError::from)?);
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let batch = operators::batch(&schema, arrays, made.origin.len())?;
+        self.memory(schema, vec![batch])
+    }
+
+    /// Rows that are all there is.
+    fn computed(
+        &self,
+        columns: &[Column],
+        arrays: Vec<ArrayRef>,
+    ) -> Result<LogicalPlan, QueryError> {
+        let schema = schema_of(columns);
+        let rows = arrays.first().map_or(0, |array| array.len());
+        let batch = operators::batch(&schema, arrays, rows)?;
+        self.memory(schema, vec![batch])
+    }
+
+    /// The value of an expression for every row of a batch.
+    fn evaluate(&self, expr: &Expr, batch: &RecordBatch) -> Result<ArrayRef, QueryError> {
+        let schema = DFSchema::try_from(batch.schema().as_ref().clone())?;
+        let lowered = typed(self.expressions().expr(expr)?, expr.ty, &schema)?;
+        let physical = self.context.create_physical_expr(lowered, &schema)?;
+        Ok(physical.evaluate(batch)?.into_array(batch.num_rows())?)
+    }
+
+    fn memory(
+        &self,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<LogicalPlan, QueryError> {
+        let table = MemTable::try_new(schema, vec![batches])?;
+        let source = provider_as_source(Arc::new(table));
+        Ok(LogicalPlanBuilder::scan("rows", source, None)?.build()?)
+    }
+
+    fn table(&self, name: &str, columns: &[Column]) -> Result<LogicalPlan, QueryError> {
+        let provider = self.database.provider(name)?;
+        let schema = provider.schema();
+        let scan = LogicalPlanBuilder::scan("t", provider_as_source(provider), None)?;
+        let exprs = columns.iter().enumerate().map(|(at, column)| {
+            // Rows in memory of another program may lack a column.
+            let stored = match column.name.as_str() {
+                INGESTION_TIME => crate::lake::INGESTION_TIME,
+                name => name,
+            };
+            let value = match schema.index_of(stored) {
+                Ok(_) => ident(stored),
+                Err(_) => lit(scalar_value(&vigie_kql::plan_text::null_of(column.ty))),
+            };
+            value.alias(column_name(at))
+        });
+        Ok(scan.project(exprs.collect::<Vec<_>>())?.build()?)
+    }
+
+    fn project(&self, input: LogicalPlan, items: &[Expr]) -> Result<LogicalPlan, QueryError> {
+        let mut exprs = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let value = typed(self.expressions().expr(item)?, item.ty, input.schema())?;
+            exprs.push(value.alias(column_name(at)));
+        }
+        exprs.extend(hidden(&input).iter().map(ident));
+        Ok(LogicalPlanBuilder::from(input).project(exprs)?.build()?)
+    }
+
+    /// Sorted within groups.
+    fn sort_keys(
+        &self,
+        keys: &[SortKey],
+        input: &LogicalPlan,
+    ) -> Result<Vec<datafusion::logical_expr::SortExpr>, QueryError> {
+        let mut all: Vec<_> =
+            hidden(input).iter().map(|name| ident(name).sort(true, true)).collect();
+        for key in keys {
+            let value = self.expressions().expr(&key.expr)?;
+            all.push(value.sort(!key.descending, key.nulls_first));
+        }
+        Ok(all)
+    }
+
+    /// The value of an expression without columns.
+    fn constant(&self, expr: &Expr) -> Result<ScalarValue, QueryError> {
+        let lowered = self.expressions().expr(expr)?;
+        let schema = datafusion::common::DFSchema::empty();
+        let physical = self.context.create_physical_expr(lowered, &schema)?;
+        let one = RecordBatch::try_new_with_options(
+            Arc::new(Schema::empty()),
+            vec![],
+            &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
+        )
+        .map_err(datafusion::error::DataFusionError::from)?;
+        let value = physical.evaluate(&one)?;
+        Ok(match value {
+            datafusion::logical_expr::ColumnarValue::Scalar(value) => value,
+            datafusion::logical_expr::ColumnarValue::Array(array) => {
+                ScalarValue::try_from_array(&array, 0)?
+            }
+        })
+    }
+
+    fn count(&self, expr: &Expr) -> Result<usize, QueryError> {
+        match self.constant(expr)? {
+            ScalarValue::Int64(Some(count)) => Ok(usize::try_from(count).unwrap_or(0)),
+            _ => Err(QueryError::Runtime("a number of rows is expected".to_owned())),
+        }
+    }
+
+    fn values(&self, columns: &[Column], rows: &[Vec<Value>]) -> Result<LogicalPlan, QueryError> {
+        let schema = schema_of(columns);
+        let mut arrays = Vec::new();
+        for (at, column) in columns.iter().enumerate() {
+            let values = rows.iter().map(|row| scalar_value(&row[at])).collect::<Vec<_>>();
+            arrays.push(match values.is_empty() {
+                true => arrow::array::new_empty_array(&arrow_type(column.ty)),
+                false => ScalarValue::iter_to_array(values)?,
+            });
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
+            .map_err(datafusion::error::DataFusionError::from)?;
+        self.memory(schema, vec![batch])
+    }
+
+    fn range(&self, ty: Type, bounds: [&Expr; 3]) -> Result<LogicalPlan, QueryError> {
+        let [from, to, step] = bounds.map(|bound| self.constant(bound));
+        let too_many = || QueryError::Limit(crate::error::Limit::Memory);
+        let values: Vec<Value> = match (from?, to?, step?) {
+            (
+                ScalarValue::Int64(Some(from)),
+                ScalarValue::Int64(Some(to)),
+                ScalarValue::Int64(Some(step)),
+            ) => {
+                if step == 0 || (to - from) / step > LONGEST_RANGE {
+                    return Err(too_many());
+                }
+                let mut values = Vec::new();
+                let mut at = from;
+                while (step > 0 && at <= to) || (step < 0 && at >= to) {
+                    values.push(match ty {
+                        Type::DateTime => Value::DateTime(at),
+                        Type::TimeSpan => Value::TimeSpan(at),
+                        _ => Value::Long(at),
+                    });
+                    at += step;
+                }
+                values
+            }
+            (
+                ScalarValue::Float64(Some(from)),
+                ScalarValue::Float64(Some(to)),
+                ScalarValue::Float64(Some(step)),
+            ) => {
+                if step == 0.0 || (to - from) / step > LONGEST_RANGE as f64 {
+                    return Err(too_many());
+                }
+                let count = ((to - from) / step).floor() as i64;
+                (0..=count).map(|at| Value::Real(from + at as f64 * step)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let columns = [Column { name: "c0".to_owned(), ty }];
+        self.values(&columns, &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
+    }
+}
+
+/// The hidden columns of a plan.
+fn hidden(plan: &LogicalPlan) -> Vec<String> {
+    let names = plan.schema().fields().iter().map(|field| field.name());
+    names.filter(|name| name.starts_with('g')).cloned().collect()
+}
+
+fn not_in_groups(plan: &LogicalPlan, operator: &str) -> Result<(), QueryError> {
+    match hidden(plan).is_empty() {
+        true => Ok(()),
+        false => Err(unsupported(&format!("'{operator}' inside 'mv-apply' or 'partition'"))),
+    }
+}
+
+fn not_in_groups_batch(rows: &RecordBatch, operator: &str) -> Result<(), QueryError> {
+    match rows.schema().fields().iter().any(|field| field.name().starts_with('g')) {
+        false => Ok(()),
+        true => Err(unsupported(&format!("'{operator}' inside 'mv-apply' or 'partition'"))),
+    }
+}
+
+fn all_columns(columns: &[Column]) -> Vec<Expr> {
+    let kind = vigie_kql::plan::ExprKind::Column;
+    columns.iter().enumerate().map(|(at, c)| Expr { ty: c.ty, kind: kind(at) }).collect()
+}
+
+/// Strings are never null.
+fn filled(value: Df, ty: Type) -> Df {
+    match ty {
+        Type::String => coalesce(value, lit(ScalarValue::Utf8View(Some(String::new())))),
+        _ => value,
+    }
+}
+
+fn coalesce(value: Df, otherwise: Df) -> Df {
+    datafusion::functions::core::expr_fn::coalesce(vec![value, otherwise])
+}
+
+/// The schema of rows in memory.
+pub fn schema_of(columns: &[Column]) -> SchemaRef {
+    let fields = columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| Field::new(column_name(at), arrow_type(column.ty), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
