@@ -7,7 +7,7 @@ use std::process::Command;
 /// Names of modules that collect whatever has no place.
 const DRAWERS: &[&str] = &["util", "utils", "helper", "helpers", "common", "misc", "manager"];
 /// Crates whose names only `vigie-hunting` may write.
-const ENGINE: &[&str] = &["datafusion", "deltalake-core", "parquet", "arrow"];
+const ENGINE: &[&str] = &["datafusion", "deltalake-core"];
 
 /// Fails with every finding at once.
 pub fn run() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::api::ApiOptions;
 use crate::hunt::open_folder;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 use vigie_client::Client;
 use vigie_contract::clock::Clock;
 use vigie_hunting::lake::{Batch, Lake};
-use vigie_import::{Report, Row};
+use vigie_import::{FileReport, Report, Row};
 
 /// Rows of one batch.
 const BATCH_ROWS: usize = 5_000;
@@ -24,7 +25,7 @@ pub struct ImportOptions {
     /// With --data the rows go to that folder: without any server, or by the one that serves it
     #[command(flatten)]
     api: ApiOptions,
-    /// Recordings: JSON lines, EVTX, syslog, audit records, exported rows; plain, zip, tar, gzip
+    /// Recordings: JSON lines, EVTX, syslog, audit records, exported rows (JSON or Parquet); plain, zip, tar, gzip
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Move all times so that the newest event is now
@@ -37,7 +38,7 @@ pub struct ImportOptions {
 
 /// Where batches go. Each has a number; a batch that was stored before is not stored again.
 enum Target {
-    Folder { lake: Lake, tenant: uuid::Uuid },
+    Folder { lake: Lake, tenant: Uuid },
     Server { client: Client, tenant: String },
 }
 
@@ -61,8 +62,13 @@ pub async fn run(options: ImportOptions) -> Result<()> {
         newest_at: options.newest_now.then(|| clock.now()),
         device_name: options.device_name.clone(),
     };
+    let (mut files, mut loaded) = (options.files.clone(), Vec::new());
+    if let Target::Folder { lake, tenant } = &target
+        && !options.newest_now
+    {
+        loaded = load(lake, *tenant, &mut files).await?;
+    }
     let (sender, receiver) = mpsc::channel::<Row>(BATCH_ROWS * 2);
-    let files = options.files.clone();
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg}") {
         bar.set_style(style);
@@ -85,7 +91,33 @@ pub async fn run(options: ImportOptions) -> Result<()> {
     if let Target::Folder { lake, .. } = &target {
         lake.close().await?;
     }
-    print(&report?)
+    let mut report = report?;
+    report.files.extend(loaded);
+    print(&report)
+}
+
+/// Takes out of `files` and stores those that are a hunting table's rows as columns already.
+async fn load(lake: &Lake, tenant: Uuid, files: &mut Vec<PathBuf>) -> Result<Vec<FileReport>> {
+    let mut reports = Vec::new();
+    for path in std::mem::take(files) {
+        let name = path.display().to_string();
+        let parquet = path.extension().is_some_and(|extension| extension == "parquet");
+        let Some(table) = vigie_import::table_of_file(&name).filter(|_| parquet) else {
+            files.push(path);
+            continue;
+        };
+        let bytes = std::fs::read(&path).with_context(|| name.clone())?;
+        let source = format!("import:{}", hex(&Sha256::digest(&bytes)));
+        let loaded = lake.load(tenant, &table.name, &source, bytes.into()).await;
+        let rows = loaded.with_context(|| name.clone())?.rows as u64;
+        let rows_of = std::iter::once((table.name.as_str(), rows)).collect();
+        reports.push(FileReport { name, events: rows, rows: rows_of, ..FileReport::default() });
+    }
+    Ok(reports)
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The same files with the same options make the same batches with the same numbers under this
@@ -109,9 +141,9 @@ fn source_of(options: &ImportOptions) -> Result<String> {
     digest.update(format!("{:?}", options.device_name));
     if options.newest_now {
         // Times move with the clock: every run makes other rows.
-        digest.update(uuid::Uuid::new_v4().as_bytes());
+        digest.update(Uuid::new_v4().as_bytes());
     }
-    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }
 
 async fn store(

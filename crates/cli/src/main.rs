@@ -18,6 +18,11 @@ mod user;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// Queries take and give back memory all the time; the system's allocator gives its pages back each
+/// time and faults them in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An open endpoint-security platform, compatible with Microsoft Defender for Endpoint.
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]

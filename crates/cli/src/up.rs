@@ -32,6 +32,9 @@ pub struct ServeOptions {
     /// 64 hexadecimal digits [default: a file in the data folder]
     #[arg(long, env = "VIGIE_MASTER_KEY", hide_env_values = true)]
     master_key: Option<String>,
+    /// Let tenants hunt without measure: as many calls and as long as they like
+    #[arg(long, env = "VIGIE_NO_QUOTAS")]
+    no_quotas: bool,
     /// Bring tenants to the state that a file describes, once started
     #[arg(long, value_name = "FILE")]
     apply: Option<PathBuf>,
@@ -139,6 +142,7 @@ async fn start(options: &ServeOptions) -> Result<Running> {
         names: options.name.clone(),
         database: options.database.clone(),
         master_key: options.master_key.clone(),
+        quotas: !options.no_quotas,
         clock: Clock::default(),
     })
     .await;

@@ -14,7 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vigie_contract::clock::Clock;
 use vigie_kql::plan::Query;
 use vigie_kql::types::UNIX_EPOCH_TICKS;
@@ -187,6 +187,7 @@ impl Engine {
         text: &str,
         limits: &Limits,
     ) -> Result<QueryResult, QueryError> {
+        let began = Instant::now();
         let context = self.context();
         let (query, plugins) = self.bind(&context, database, text).await?;
         let mut tables = Vec::new();
@@ -201,7 +202,7 @@ impl Engine {
             }
             tables.push(table);
         }
-        Ok(QueryResult { tables, render: query.render })
+        Ok(QueryResult { tables, render: query.render, seconds: began.elapsed().as_secs_f64() })
     }
 
     /// What a query becomes at a stage of its way.

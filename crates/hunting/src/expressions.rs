@@ -1,6 +1,7 @@
 //! Bound expressions → DataFusion expressions over columns `c0`, `c1` ….
 
 use crate::error::QueryError;
+use crate::functions::path::Step;
 use crate::functions::{self, array_of, arrow_type, decimal_cell};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr as Df, ExprSchemable as _, Operator, binary_expr, lit, when};
@@ -51,7 +52,7 @@ impl Lower<'_> {
                 ("==", [left, right]) => {
                     return Ok(self.expr(left)?.eq(self.expr(right)?));
                 }
-                ("in", [value, list @ ..]) if is_list(value, list) => {
+                ("in", [value, list @ ..]) if is_short_list(value, list) => {
                     let list = list.iter().map(|e| self.expr(e)).collect::<Result<Vec<_>, _>>()?;
                     return Ok(self.expr(value)?.in_list(list, false));
                 }
@@ -67,8 +68,17 @@ impl Lower<'_> {
             ExprKind::Column(index) => {
                 Ok(Df::Column(datafusion::common::Column::from_name(column_name(*index))))
             }
+            ExprKind::Cast(inner) if expr.ty == Type::String => {
+                match self.member_path(inner, Type::String)? {
+                    Some(text) => Ok(text),
+                    None => self.cast(inner, expr.ty),
+                }
+            }
             ExprKind::Cast(inner) => self.cast(inner, expr.ty),
             ExprKind::Member { base, key } => {
+                if let Some(path) = self.member_path(expr, Type::Dynamic)? {
+                    return Ok(path);
+                }
                 let function = functions::member(key.ty);
                 Ok(function.call(vec![self.expr(base)?, self.expr(key)?]))
             }
@@ -84,6 +94,35 @@ impl Lower<'_> {
             }
             ExprKind::ScanState { .. } => Err(unsupported("'scan'")),
         }
+    }
+
+    /// Members of members by constant keys, as one walk over the JSON; `None` for any other
+    /// expression.
+    fn member_path(&self, expr: &plan::Expr, result: Type) -> Result<Option<Expr>, QueryError> {
+        let (mut base, mut steps) = (expr, Vec::new());
+        while let ExprKind::Member { base: inner, key } = &base.kind {
+            steps.push(match &key.kind {
+                ExprKind::Literal(Value::String(key)) => Step::Key(key.to_string()),
+                ExprKind::Literal(Value::Long(at)) => Step::At(*at),
+                _ => return Ok(None),
+            });
+            base = inner;
+        }
+        if steps.is_empty() {
+            return Ok(None);
+        }
+        steps.reverse();
+        let (base, parsed) = match &base.kind {
+            ExprKind::Call { function: "parse_json" | "todynamic", arguments }
+                if matches!(arguments[0].ty, Type::String | Type::Dynamic) =>
+            {
+                (&arguments[0], true)
+            }
+            _ if base.ty == Type::Dynamic => (base, false),
+            _ => return Ok(None),
+        };
+        let function = functions::member_path(base.ty, parsed, steps, result);
+        Ok(Some(function.call(vec![self.expr(base)?])))
     }
 
     fn cast(&self, inner: &plan::Expr, to: Type) -> Result<Expr, QueryError> {
@@ -105,7 +144,7 @@ impl Lower<'_> {
         value: &plan::Expr,
         list: &[ScalarValue],
     ) -> Result<Expr, QueryError> {
-        if matches!(operator, "in" | "!in") {
+        if matches!(operator, "in" | "!in") && value.ty != Type::String {
             let found = match list.is_empty() {
                 true => lit(false),
                 false => {
@@ -116,17 +155,40 @@ impl Lower<'_> {
             };
             return Ok(if operator == "in" { found } else { !found });
         }
-        let texts: Vec<serde_json::Value> = (list.iter())
-            .map(|value| match value {
-                ScalarValue::Utf8View(Some(text)) => text.as_str().into(),
-                other => other.to_string().into(),
-            })
-            .collect();
-        let json = serde_json::Value::Array(texts).to_string();
-        let types = [Type::String, Type::Dynamic];
-        let function = functions::scalar(operator, &types, Type::Bool);
-        let function = function.ok_or_else(|| unsupported(&format!("'{operator}'")))?;
-        Ok(function.call(vec![self.expr(value)?, lit(ScalarValue::Utf8View(Some(json)))]))
+        let texts = list.iter().map(|value| match value {
+            ScalarValue::Utf8View(Some(text)) => text.clone(),
+            ScalarValue::Utf8View(None) => String::new(),
+            other => other.to_string(),
+        });
+        let test = functions::text_test(operator, texts.collect())?;
+        let test = test.ok_or_else(|| unsupported(&format!("'{operator}'")))?;
+        Ok(test.call(vec![self.expr(value)?]))
+    }
+
+    /// A text operator whose needles are known now.
+    fn text_test(
+        &self,
+        function: &str,
+        arguments: &[plan::Expr],
+    ) -> Result<Option<Expr>, QueryError> {
+        let Some((value, needles)) = arguments.split_first() else { return Ok(None) };
+        if value.ty != Type::String {
+            return Ok(None);
+        }
+        let mut texts = Vec::new();
+        for needle in needles {
+            match &needle.kind {
+                ExprKind::Literal(Value::String(text)) => texts.push(text.to_string()),
+                ExprKind::Literal(Value::Dynamic(json)) => {
+                    texts.extend(functions::text::listed(json.to_string(), Type::Dynamic));
+                }
+                _ => return Ok(None),
+            }
+        }
+        match functions::text_test(function, texts)? {
+            Some(test) => Ok(Some(test.call(vec![self.expr(value)?]))),
+            None => Ok(None),
+        }
     }
 
     fn call(
@@ -139,6 +201,13 @@ impl Lower<'_> {
             e.ty != Type::String
                 && !matches!(&e.kind, ExprKind::Literal(v) if !matches!(v, Value::Null(_)))
         };
+        let short = match arguments {
+            [value, list @ ..] => matches!(function, "in" | "!in") && is_short_list(value, list),
+            [] => false,
+        };
+        if !short && let Some(test) = self.text_test(function, arguments)? {
+            return Ok(test);
+        }
         match (function, arguments) {
             ("and" | "or", operands) => {
                 let operands =
@@ -249,6 +318,14 @@ impl Lower<'_> {
 
 fn internal(message: &str) -> QueryError {
     QueryError::Internal(message.to_owned())
+}
+
+/// Lists up to this length are compared value by value, which also prunes files; longer ones become
+/// a set.
+const SHORT_LIST: usize = 20;
+
+fn is_short_list(value: &plan::Expr, list: &[plan::Expr]) -> bool {
+    is_list(value, list) && (list.len() <= SHORT_LIST || value.ty != Type::String)
 }
 
 /// Whether the list's elements stand in the call, all of the value's type.

@@ -6,6 +6,7 @@ mod engine;
 mod error;
 mod expressions;
 mod functions;
+mod geo;
 pub mod lake;
 mod lower;
 mod operators;

@@ -13,6 +13,8 @@ use vigie_kql::types::Type;
 pub struct QueryResult {
     pub tables: Vec<ResultTable>,
     pub render: Option<Render>,
+    /// How long the query ran.
+    pub seconds: f64,
 }
 
 /// Columns and rows.
@@ -32,9 +34,16 @@ impl ResultTable {
         self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
     }
 
-    /// The first result as the API writes it: `{"Schema":[{"Name","Type"}],"Results":[{…}]}`.
-    pub fn write_api_json(&self, out: &mut impl Write) -> io::Result<()> {
-        write!(out, "{{\"Schema\":[")?;
+    /// The result as the API writes it: `{"Stats":{"ExecutionTime","dataset_statistics"},
+    /// "Schema":[{"Name","Type"}],"Results":[{…}]}`, times in seconds and sizes in bytes. Of `Stats`
+    /// there is what is measured.
+    pub fn write_api_json(&self, seconds: f64, out: &mut impl Write) -> io::Result<()> {
+        let (rows, bytes) = (self.rows(), self.bytes());
+        write!(
+            out,
+            "{{\"Stats\":{{\"ExecutionTime\":{seconds},\"dataset_statistics\":\
+             [{{\"table_row_count\":{rows},\"table_size\":{bytes}}}]}},\"Schema\":["
+        )?;
         for (at, column) in self.columns.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
             let name = Json::from(column.name.as_str());

@@ -14,9 +14,9 @@ pub fn is_row(object: &Map<String, Value>) -> bool {
     time && object.contains_key("ActionType")
 }
 
-/// The row with its table and with each value in its column's type.
-pub fn row(object: &Map<String, Value>, maker: &Maker) -> Result<Row, String> {
-    let table = table_of(object).ok_or("no hunting table has these columns")?;
+/// The row with its table and with each value in its column's type. `file` is the path it came from.
+pub fn row(object: &Map<String, Value>, file: &str, maker: &Maker) -> Result<Row, String> {
+    let table = table_of(object, file).ok_or("no hunting table has these columns")?;
     let mut columns = Map::new();
     for column in &table.columns {
         let Some(value) = value_of(object, column) else { continue };
@@ -31,11 +31,21 @@ pub fn row(object: &Map<String, Value>, maker: &Maker) -> Result<Row, String> {
     }
 }
 
-/// Named by the row, else by its action type, else the table that has most of its filled columns;
+/// The hunting table that a file or one of its folders is named after:
+/// `DeviceEvents/2026-10-01.parquet`, `export.zip!DeviceEvents.json`.
+pub fn table_of_file(file: &str) -> Option<&'static Table> {
+    let names = file.rsplit(['/', '\\', '!']).map(|part| part.split('.').next().unwrap_or(part));
+    names.filter_map(table).next()
+}
+
+/// Named by the row, else by the file or one of its folders, else by its action type, else the table that has most of its filled columns;
 /// of equals the general one (`DeviceEvents`) wins, because the others have action types of their own.
-fn table_of(object: &Map<String, Value>) -> Option<&'static Table> {
+fn table_of(object: &Map<String, Value>, file: &str) -> Option<&'static Table> {
     let named = TABLE_FIELDS.iter().filter_map(|field| object.get(*field)?.as_str());
     if let Some(found) = named.filter_map(table).next() {
+        return Some(found);
+    }
+    if let Some(found) = table_of_file(file) {
         return Some(found);
     }
     if let Some(Value::String(action)) = object.get("ActionType")
@@ -67,6 +77,9 @@ fn value_of<'a>(object: &'a Map<String, Value>, column: &Column) -> Option<&'a V
 
 fn typed(value: &Value, ty: &str) -> Option<Value> {
     Some(match (ty, value) {
+        ("dynamic", Value::String(text)) if text.starts_with(['{', '[']) => {
+            serde_json::from_str(text).unwrap_or_else(|_| value.clone())
+        }
         ("dynamic", value) => value.clone(),
         ("bool", Value::Number(number)) => Value::Bool(number.as_i64()? != 0),
         ("bool", Value::String(text)) => Value::Bool(text.to_ascii_lowercase().parse().ok()?),

@@ -2,17 +2,20 @@
 //!
 //! Reads what users have: JSON lines and arrays of Windows events (Sysmon, Security and others),
 //! the `Event`/`System`/`EventData` form that EVTX parsers give, binary EVTX, Sysmon for Linux as
-//! XML inside syslog, raw Linux audit records, and rows exported from a tenant; plain or inside zip,
-//! tar, gzip. Which event becomes which row stands in `catalogue/event_mapping.json`.
+//! XML inside syslog, raw Linux audit records, and rows exported from a tenant (JSON or Parquet);
+//! plain or inside zip, tar, gzip. Which event becomes which row stands in `catalogue/event_mapping.json`.
 
 mod archive;
 mod audit;
+mod columnar;
 mod event;
 mod exported;
 mod mapping;
 mod record;
 mod rows;
 mod values;
+
+pub use exported::table_of_file;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};

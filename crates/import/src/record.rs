@@ -1,7 +1,7 @@
 //! One file or archive member → events, whatever its form.
 
 use crate::rows::Maker;
-use crate::{FileReport, Options, Row, Sink, audit, event, exported};
+use crate::{FileReport, Options, Row, Sink, audit, columnar, event, exported};
 use event::Event;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
@@ -10,8 +10,8 @@ use std::io::{BufRead, Read};
 
 /// Longest line that is read; a longer one is reported and skipped.
 const LONGEST_LINE: u64 = 32 << 20;
-/// Largest EVTX file; its chunks are read from memory.
-const LARGEST_EVTX: u64 = 4 << 30;
+/// Largest EVTX or Parquet file; both are read from memory.
+const LARGEST_BINARY: u64 = 4 << 30;
 /// Name of the source in reports of unmapped audit events.
 const AUDIT: &str = "audit";
 
@@ -33,6 +33,9 @@ pub fn read(
     };
     if start.starts_with(b"ElfFile\0") {
         return file.evtx(reader);
+    }
+    if start.starts_with(columnar::MAGIC) {
+        return file.parquet(reader);
     }
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     if text.trim_ascii_start().starts_with(b"[") {
@@ -120,7 +123,7 @@ impl Reading<'_, '_, '_> {
 
     fn evtx(&mut self, reader: &mut dyn BufRead) -> Result<(), String> {
         let mut bytes = Vec::new();
-        if let Err(error) = reader.take(LARGEST_EVTX).read_to_end(&mut bytes) {
+        if let Err(error) = reader.take(LARGEST_BINARY).read_to_end(&mut bytes) {
             return self.bad(0, error.to_string());
         }
         let mut parser = match evtx::EvtxParser::from_buffer(bytes) {
@@ -137,6 +140,40 @@ impl Reading<'_, '_, '_> {
         Ok(())
     }
 
+    fn parquet(&mut self, reader: &mut dyn BufRead) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        if let Err(error) = reader.take(LARGEST_BINARY).read_to_end(&mut bytes) {
+            return self.bad(0, error.to_string());
+        }
+        let batches = match columnar::rows(bytes) {
+            Ok(batches) => batches,
+            Err(error) => return self.bad(0, format!("bad Parquet: {error}")),
+        };
+        let mut number = 0;
+        for batch in batches {
+            match batch {
+                Ok(objects) => {
+                    for object in objects {
+                        number += 1;
+                        self.exported(&object, number)?;
+                    }
+                }
+                Err(error) => self.bad(number, format!("bad Parquet: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn exported(&mut self, object: &Map<String, Value>, number: u64) -> Result<(), String> {
+        match exported::row(object, &self.report.name, self.maker) {
+            Ok(row) => {
+                self.report.events += 1;
+                self.row(row)
+            }
+            Err(reason) => self.bad(number, reason),
+        }
+    }
+
     fn object(&mut self, mut object: Map<String, Value>, number: u64) -> Result<(), String> {
         // Syslog rows of a log workspace, with Sysmon's XML as the message.
         if let Some(Value::String(message)) = object.get("SyslogMessage")
@@ -145,13 +182,7 @@ impl Reading<'_, '_, '_> {
             return self.event(event::from_xml(&message[start..]), number);
         }
         if exported::is_row(&object) {
-            return match exported::row(&object, self.maker) {
-                Ok(row) => {
-                    self.report.events += 1;
-                    self.row(row)
-                }
-                Err(reason) => self.bad(number, reason),
-            };
+            return self.exported(&object, number);
         }
         // Collections of samples put the event in a field of its own.
         if let Some(Value::Object(inner)) = object.get_mut("event") {

@@ -12,6 +12,7 @@ pub mod literals;
 pub mod parser;
 pub mod plan;
 pub mod plan_text;
+pub mod reference;
 pub mod schema;
 pub mod syntax;
 pub mod types;

@@ -430,6 +430,28 @@ pub fn null_of(ty: Type) -> Value {
     if ty == Type::String { Value::String("".into()) } else { Value::Null(ty) }
 }
 
+/// Whether an expression's value depends on a row.
+pub fn reads_columns(value: &Expr) -> bool {
+    match &value.kind {
+        ExprKind::Column(_) | ExprKind::ScanState { .. } => true,
+        ExprKind::Literal(_) | ExprKind::ScalarQuery(_) => false,
+        ExprKind::Call { arguments, .. } => arguments.iter().any(reads_columns),
+        ExprKind::Cast(inner) => reads_columns(inner),
+        ExprKind::Member { base, key } => reads_columns(base) || reads_columns(key),
+        ExprKind::InQuery { value, .. } => reads_columns(value),
+    }
+}
+
+/// Whether a plan has a leaf that the enclosing operator fills.
+pub fn has_context(plan: &Plan) -> bool {
+    match &*plan.node {
+        Node::Context => true,
+        // Their sub-queries have contexts of their own.
+        Node::MvApply { input, .. } | Node::Partition { input, .. } => has_context(input),
+        _ => plan.inputs().into_iter().any(has_context),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

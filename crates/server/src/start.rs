@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub database: Option<String>,
     /// 64 hexadecimal digits; a file in the data folder if missing.
     pub master_key: Option<String>,
+    /// Whether tenants may hunt only as much as the service's documentation says.
+    pub quotas: bool,
     pub clock: Clock,
 }
 
@@ -138,6 +140,7 @@ impl Server {
             database: database.clone(),
             lake: lake.clone(),
             engine: engine.map_err(|error| other(&error))?,
+            quotas: config.quotas.then(Arc::default),
             clock: config.clock.clone(),
             master: Arc::new(master(&config)?),
             waiting: Arc::default(),

@@ -1,5 +1,6 @@
 //! What all requests share.
 
+use crate::features::hunting::Quotas;
 use crate::features::sensors::Waiting;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,8 @@ pub struct State {
     pub database: Database,
     pub lake: Lake,
     pub engine: Engine,
+    /// `None` where tenants may hunt without measure.
+    pub quotas: Option<Arc<Quotas>>,
     pub clock: Clock,
     pub master: Arc<MasterKey>,
     /// Sensors that wait for orders.

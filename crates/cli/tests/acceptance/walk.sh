@@ -41,7 +41,7 @@ until_true() {
     end=$(($(date +%s) + seconds))
     until "$@"; do
         [ "$(date +%s)" -lt "$end" ] || fail "not within $seconds s: $*"
-        sleep 0.3
+        sleep 1
     done
 }
 

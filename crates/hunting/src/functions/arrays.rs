@@ -146,7 +146,7 @@ pub fn find(name: &str) -> Option<RowFunction> {
                 };
                 let (a, b) = (distinct(a), distinct(b));
                 let common = a.iter().filter(|value| b.contains(value)).count();
-                Cell::Real(common as f64 / (a.len() + b.len() - common) as f64)
+                write((common as f64 / (a.len() + b.len() - common) as f64).into())
             }
             _ => Cell::Null,
         },

@@ -189,6 +189,11 @@ pub fn element_texts(json: &str) -> Option<Vec<String>> {
 }
 
 /// JSON text of a text that may be JSON: what is none is a JSON string; nothing for "".
+/// Valid JSON text as it is written here.
+pub fn normal(json: &str) -> String {
+    serde_json::from_str::<Value>(json).map_or_else(|_| json.to_owned(), |value| value.to_string())
+}
+
 fn parsed(text: &str) -> Option<String> {
     let trimmed = text.trim();
     if trimmed.is_empty() {

@@ -12,15 +12,16 @@ mod decimals;
 mod decompose;
 mod dynamic;
 mod encodings;
+mod json_path;
 mod network;
 mod numbers;
 mod parts;
-mod path;
+pub mod path;
 mod series;
 mod sketches;
 mod special;
 mod strings;
-mod text;
+pub mod text;
 mod zones;
 
 use arrow::datatypes::DataType;
@@ -66,7 +67,7 @@ pub fn convert_cell(from: Type, to: Type, cell: &Cell<'_>) -> Cell<'static> {
 }
 
 /// How one row is computed: cells of the arguments → a cell of the result.
-type RowFunction = for<'a> fn(&Call, &[Cell<'a>]) -> Cell<'a>;
+pub type RowFunction = for<'a> fn(&Call, &[Cell<'a>]) -> Cell<'a>;
 /// How a whole batch is computed, where that is worth code of its own.
 type BatchFunction = fn(&Call, &[ColumnarValue], usize) -> Result<ColumnarValue>;
 
@@ -77,10 +78,16 @@ pub struct Call {
     pub result: Type,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Work {
     Row(RowFunction),
     Batch(BatchFunction),
+    /// A path into JSON, which is parsed first or a dynamic already.
+    Path {
+        steps: Arc<[path::Step]>,
+        parsed: bool,
+    },
+    Text(Arc<text::TextTest>),
 }
 
 /// The function for a call of the reference's `name` (or an operator's text) with these types.
@@ -99,6 +106,7 @@ pub fn scalar(name: &str, arguments: &[Type], result: Type) -> Option<Arc<Scalar
         .or_else(|| sketches::find(name))
         .or_else(|| series::find(name))
         .or_else(|| decompose::find(name))
+        .or_else(|| crate::geo::find(name))
         .map(Work::Row)
         .or_else(|| text::find(name).map(Work::Batch))
         .or_else(|| (name == "assert").then_some(Work::Batch(text::assert)))?;
@@ -115,6 +123,26 @@ pub fn cast(from: Type, to: Type) -> Arc<ScalarUDF> {
 pub fn member(key: Type) -> Arc<ScalarUDF> {
     let arguments = [Type::Dynamic, key];
     function("member", &arguments, Type::Dynamic, Work::Row(dynamic::member), false)
+}
+
+/// A text operator with constant needles; `None` where `name` is none. Errors: an invalid regular
+/// expression.
+pub fn text_test(name: &str, needles: Vec<String>) -> Result<Option<Arc<ScalarUDF>>> {
+    let Some(operator) = text::operator(name) else { return Ok(None) };
+    let test = Arc::new(text::TextTest::new(operator, needles)?);
+    let name = test.name();
+    Ok(Some(function(&name, &[Type::String], Type::Bool, Work::Text(test), false)))
+}
+
+/// `base.a.b[0]` as a dynamic, or as a string at once. `parsed` means `parse_json(base)`.
+pub fn member_path(
+    base: Type,
+    parsed: bool,
+    steps: Vec<path::Step>,
+    result: Type,
+) -> Arc<ScalarUDF> {
+    let name = format!("{}{steps:?}", if parsed { "parse_json" } else { "" });
+    function(&name, &[base], result, Work::Path { steps: steps.into(), parsed }, false)
 }
 
 fn function(
@@ -148,7 +176,11 @@ impl std::fmt::Debug for Function {
 
 impl PartialEq for Function {
     fn eq(&self, other: &Function) -> bool {
-        self.name == other.name && self.call == other.call
+        let same = match (&self.work, &other.work) {
+            (Work::Text(a), Work::Text(b)) => a == b,
+            _ => true,
+        };
+        same && self.name == other.name && self.call == other.call
     }
 }
 
@@ -174,9 +206,13 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match self.work {
+        match &self.work {
+            Work::Text(test) => test.run(&args.args[0], args.number_rows),
+            Work::Path { steps, parsed } => {
+                json_path::run(&self.call, steps, *parsed, &args.args[0], args.number_rows)
+            }
             Work::Batch(work) => work(&self.call, &args.args, args.number_rows),
-            Work::Row(work) => cells::each_row(&self.call, &args.args, args.number_rows, work),
+            Work::Row(work) => cells::each_row(&self.call, &args.args, args.number_rows, *work),
         }
     }
 }

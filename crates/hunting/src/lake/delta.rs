@@ -18,7 +18,7 @@ use std::sync::Arc;
 use url::Url;
 
 /// Application id of the `txn` actions whose version is a log segment's number.
-const WAL: &str = "vigie-wal";
+pub const WAL: &str = "vigie-wal";
 
 /// The Delta table in one folder. The exclusive lock on the lake makes this process the only
 /// writer, so the state kept here is the latest.
@@ -103,14 +103,23 @@ impl DeltaLog {
         Ok(table)
     }
 
-    /// Adds and removes files in one atomic, durable step. `segment` is given by a flush: rows of
-    /// log segments up to it are in the table from now on. `now` stamps the actions.
+    /// The version that the latest commit of an application gave itself.
+    pub async fn transaction(&self, application: &str) -> Result<Option<i64>, LakeError> {
+        let Some(table) = &self.table else { return Ok(None) };
+        let state = table.snapshot().map_err(|error| self.error(&error))?;
+        let version = state.transaction_version(table.log_store().as_ref(), application).await;
+        version.map_err(|error| self.error(&error))
+    }
+
+    /// Adds and removes files in one atomic, durable step. `transaction` names an application and
+    /// the version it gives itself. For a flush that is [`WAL`] and a log segment: its rows and those
+    /// of all before it are in the table from now on. `now` stamps the actions.
     pub async fn commit(
         &mut self,
         shape: &Shape,
         add: &[LakeFile],
         remove: &[Arc<LakeFile>],
-        segment: Option<u64>,
+        transaction: Option<(&str, u64)>,
         now: DateTime<Utc>,
     ) -> Result<(), LakeError> {
         if self.table.is_none() {
@@ -131,12 +140,10 @@ impl DeltaLog {
                 predicate: None,
             },
         };
-        let transaction = segment.map(|segment| {
-            Transaction::new_with_last_update(
-                WAL,
-                segment.cast_signed(),
-                Some(now.timestamp_millis()),
-            )
+        let segment = transaction.filter(|(application, _)| *application == WAL);
+        let transaction = transaction.map(|(application, version)| {
+            let updated = Some(now.timestamp_millis());
+            Transaction::new_with_last_update(application, version.cast_signed(), updated)
         });
         let properties = CommitProperties::default()
             .with_application_transactions(transaction.into_iter().collect());
@@ -157,7 +164,7 @@ impl DeltaLog {
         };
         table.state = Some(committed.snapshot());
         let version = committed.version();
-        self.committed_segment = segment.or(self.committed_segment);
+        self.committed_segment = segment.map(|(_, segment)| segment).or(self.committed_segment);
         self.sync(version)
     }
 

@@ -1,5 +1,6 @@
 //! Complete log segments → Parquet.
 
+use super::delta::WAL;
 use super::parquet_file::write_sorted;
 use super::table::Table;
 use super::writer::Message;
@@ -83,7 +84,7 @@ impl Shared {
         let mut delta = table.delta.lock().await;
         let now = self.config.clock.now();
         let added = std::slice::from_ref(&file);
-        if let Err(error) = delta.commit(table.shape, added, &[], Some(last), now).await {
+        if let Err(error) = delta.commit(table.shape, added, &[], Some((WAL, last)), now).await {
             // The commit may have gone through all the same (a failed sync, for example); then the
             // file is part of the table and has to stay.
             if delta.committed_segment().is_none_or(|segment| segment < last) {

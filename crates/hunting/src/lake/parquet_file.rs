@@ -63,6 +63,15 @@ impl SortedFile {
         self.writer.write(batch).map_err(|error| LakeError::about(&self.path, &error))
     }
 
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The last row's `Timestamp` in microseconds.
+    pub fn latest(&self) -> Option<i64> {
+        self.time.map(|(_, latest)| latest)
+    }
+
     /// Completes the file and makes it durable, its name included.
     pub fn finish(mut self) -> Result<LakeFile, LakeError> {
         self.writer.finish().map_err(|error| LakeError::about(&self.path, &error))?;
@@ -101,6 +110,19 @@ pub fn write_sorted(
         .filter(|&index| batches.iter().any(|batch| batch.columns[index].is_some()))
         .collect();
     let schema = Arc::new(shape.stored.project(&used).expect("columns of the same schema"));
+    let mut file = SortedFile::create(shape, folder, schema)?;
+    write_rows(&mut file, &used, batches)?;
+    file.finish()
+}
+
+/// Adds the batches' rows, sorted, to a file of the columns `used`.
+pub fn write_rows(
+    file: &mut SortedFile,
+    used: &[usize],
+    batches: &[Arc<HotBatch>],
+) -> Result<(), LakeError> {
+    let shape = file.shape;
+    let schema = Arc::new(shape.stored.project(used).expect("columns of the same schema"));
     let columns: Vec<Vec<ArrayRef>> = (used.iter())
         .map(|&index| {
             let part = |batch: &Arc<HotBatch>| match &batch.columns[index] {
@@ -110,7 +132,6 @@ pub fn write_sorted(
             batches.iter().map(part).collect()
         })
         .collect();
-    let mut file = SortedFile::create(shape, folder, schema.clone())?;
     let path = file.path.clone();
     for rows in sorted_rows(shape, batches).chunks(CHUNK_ROWS) {
         let sorted = (columns.iter())
@@ -123,7 +144,7 @@ pub fn write_sorted(
             .map_err(|error| LakeError::about(&path, &error))?;
         file.write(&sorted)?;
     }
-    file.finish()
+    Ok(())
 }
 
 /// Every row as (batch, row), in the file's order.

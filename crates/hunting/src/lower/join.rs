@@ -64,12 +64,16 @@ impl Planner<'_> {
         let equality = NullEquality::NullEqualsNull;
         let joined =
             left.join_detailed(right, join_type, (keys("l"), keys("r")), None, equality)?;
+        // A side without a match has nulls, where Kusto's strings are "".
+        let fill_left = matches!(kind, JoinKind::RightOuter | JoinKind::FullOuter);
+        let fill_right = matches!(kind, JoinKind::LeftOuter | JoinKind::FullOuter);
         let exprs = output.iter().enumerate().map(|(at, from)| {
-            let (name, ty) = match from.checked_sub(lefts.len()) {
-                None => (format!("l{from}"), lefts[*from].ty),
-                Some(right) => (format!("r{right}"), rights[right].ty),
+            let (name, ty, fill) = match from.checked_sub(lefts.len()) {
+                None => (format!("l{from}"), lefts[*from].ty, fill_left),
+                Some(right) => (format!("r{right}"), rights[right].ty, fill_right),
             };
-            filled(ident(name), ty).alias(column_name(at))
+            let value = if fill { filled(ident(name), ty) } else { ident(name) };
+            value.alias(column_name(at))
         });
         let mut exprs: Vec<Df> = exprs.collect();
         let lefts_only = matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti);

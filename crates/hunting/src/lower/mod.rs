@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use subqueries::SubQueries;
-use vigie_kql::plan::{Column, Expr, INGESTION_TIME, Node, Plan, SortKey};
+use vigie_kql::plan::{Column, Expr, ExprKind, INGESTION_TIME, Node, Plan, SortKey};
 use vigie_kql::types::{Type, Value};
 
 /// Most rows of a sub-query that become a list.
@@ -219,18 +219,19 @@ impl<'a> Planner<'a> {
                 }
                 Node::Sort { input, keys } => {
                     let input = self.lower(input).await?;
-                    let keys = self.sort_keys(keys, &input)?;
-                    LogicalPlanBuilder::from(input).sort(keys)?.build()?
+                    self.sorted(input, keys, None)?
                 }
                 Node::Top { input, count, keys } => {
                     let count = self.count(count)?;
                     let input = self.lower(input).await?;
-                    let keys = self.sort_keys(keys, &input)?;
                     if !hidden(&input).is_empty() {
-                        let sorted = LogicalPlanBuilder::from(input).sort(keys)?.build()?;
+                        let sorted = self.sorted(input, keys, None)?;
                         return self.take_of_each(sorted, count).await;
                     }
-                    LogicalPlanBuilder::from(input).sort_with_limit(keys, Some(count))?.build()?
+                    if count == 0 {
+                        return Ok(LogicalPlanBuilder::from(input).limit(0, Some(0))?.build()?);
+                    }
+                    self.sorted(input, keys, Some(count))?
                 }
                 Node::Count { input } => {
                     let input = self.lower(input).await?;
@@ -512,6 +513,38 @@ impl<'a> Planner<'a> {
         Ok(LogicalPlanBuilder::from(input).project(exprs)?.build()?)
     }
 
+    /// In order of keys within groups; the first `limit` rows where one is given.
+    fn sorted(
+        &self,
+        input: LogicalPlan,
+        keys: &[SortKey],
+        limit: Option<usize>,
+    ) -> Result<LogicalPlan, QueryError> {
+        let is_column = |key: &SortKey| matches!(key.expr.kind, ExprKind::Column(_));
+        let sort = |input: LogicalPlan, keys| match limit {
+            Some(_) => LogicalPlanBuilder::from(input).sort_with_limit(keys, limit)?.build(),
+            None => LogicalPlanBuilder::from(input).sort(keys)?.build(),
+        };
+        if keys.iter().all(is_column) {
+            let keys = self.sort_keys(keys, &input)?;
+            return Ok(sort(input, keys)?);
+        }
+        // DataFusion 55 simplifies a computed key on one side of a merge only, and then misses the
+        // order that it asked for: such keys become columns first.
+        let own: Vec<Df> = input.schema().fields().iter().map(|f| ident(f.name())).collect();
+        let mut wider = own.clone();
+        let mut order: Vec<_> =
+            hidden(&input).iter().map(|name| ident(name).sort(true, true)).collect();
+        for (at, key) in keys.iter().enumerate() {
+            let name = format!("o{at}");
+            let value = typed(self.expressions().expr(&key.expr)?, key.expr.ty, input.schema())?;
+            wider.push(value.alias(&name));
+            order.push(ident(name).sort(!key.descending, key.nulls_first));
+        }
+        let wider = LogicalPlanBuilder::from(input).project(wider)?.build()?;
+        Ok(LogicalPlanBuilder::from(sort(wider, order)?).project(own)?.build()?)
+    }
+
     /// Sorted within groups.
     fn sort_keys(
         &self,
@@ -529,6 +562,9 @@ impl<'a> Planner<'a> {
 
     /// The value of an expression without columns.
     fn constant(&self, expr: &Expr) -> Result<ScalarValue, QueryError> {
+        if vigie_kql::plan_text::reads_columns(expr) {
+            return Err(QueryError::Runtime("a constant is expected, not a column".to_owned()));
+        }
         let lowered = self.expressions().expr(expr)?;
         let schema = datafusion::common::DFSchema::empty();
         let physical = self.context.create_physical_expr(lowered, &schema)?;

@@ -5,7 +5,7 @@ use crate::aggregates::{self, Kind};
 use crate::error::QueryError;
 use crate::expressions::{column_name, typed, unsupported};
 use crate::functions::{self, arrow_type};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::expr_fn as agg;
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
@@ -105,7 +105,10 @@ impl Planner<'_> {
             }
             "dcount" | "count_distinct" => {
                 finals.push(next(calls));
-                calls.push(filtered(agg::count_distinct(arguments.remove(0))));
+                let value = arguments.remove(0);
+                let types = [arrow_type(types[0])];
+                let function = aggregates::function(Kind::Distinct, &types, DataType::Int64);
+                calls.push(filtered(function.call(vec![value])));
             }
             "sum" => {
                 let value = cast(arguments.remove(0), arrow_type(ty));
@@ -167,10 +170,7 @@ impl Planner<'_> {
             }
             "arg_max" | "arg_min" => {
                 let kinds: Vec<DataType> = types.iter().map(|ty| arrow_type(*ty)).collect();
-                let fields = kinds.iter().enumerate();
-                let fields: Vec<Field> =
-                    fields.map(|(at, ty)| Field::new(format!("f{at}"), ty.clone(), true)).collect();
-                let result = DataType::Struct(fields.into());
+                let result = DataType::Struct(aggregates::row_fields(&kinds).into());
                 let kind = Kind::Extreme { greatest: base == "arg_max" };
                 let row = next(calls);
                 for (at, column) in aggregate.columns.iter().enumerate() {
@@ -185,12 +185,13 @@ impl Planner<'_> {
             "percentile" | "percentiles" | "percentilew" | "percentilesw" | "percentiles_array"
             | "percentilesw_array" => {
                 let fixed = if base.contains('w') { 2 } else { 1 };
-                let ty = match types[0] {
+                let result = match types[0] {
                     Type::Int => Type::Long,
                     Type::Dynamic => Type::Real,
                     ty => ty,
                 };
-                let mut values = vec![cast(arguments[0].clone(), arrow_type(ty))];
+                let ty = if result == Type::Decimal { Type::Real } else { result };
+                let mut values = vec![as_type(arguments[0].clone(), types[0], ty)];
                 let mut kinds = vec![arrow_type(ty)];
                 if fixed == 2 {
                     values.push(cast(arguments[1].clone(), DataType::Int64));
@@ -199,14 +200,14 @@ impl Planner<'_> {
                 let mut found = Vec::new();
                 for rank in self.percentiles(&aggregate.arguments[fixed..])? {
                     let kind = Kind::Percentile { rank: (rank * 1e6).round() as u64 };
-                    found.push(next(calls));
+                    found.push(as_type(next(calls), ty, result));
                     let function = aggregates::function(kind, &kinds, arrow_type(ty));
                     calls.push(function.call(values.clone()));
                 }
                 if !base.ends_with("_array") {
                     finals.extend(found);
                 } else {
-                    let arguments = vec![ty; found.len()];
+                    let arguments = vec![result; found.len()];
                     let pack = functions::scalar("pack_array", &arguments, Type::Dynamic);
                     let pack = pack.ok_or_else(|| unsupported("function 'pack_array'"))?;
                     finals.push(pack.call(found));
@@ -223,8 +224,8 @@ impl Planner<'_> {
                 calls.push(filtered(function.call(vec![value])));
             }
             "binary_all_and" | "binary_all_or" | "binary_all_xor" => {
-                let value = cast(arguments.remove(0), DataType::Int64);
-                finals.push(cast(next(calls), arrow_type(ty)));
+                let value = as_type(arguments.remove(0), types[0], Type::Long);
+                finals.push(as_type(next(calls), Type::Long, ty));
                 calls.push(filtered(match base {
                     "binary_all_and" => agg::bit_and(value),
                     "binary_all_or" => agg::bit_or(value),
@@ -286,4 +287,9 @@ impl Planner<'_> {
             false => Err(wrong()),
         }
     }
+}
+
+/// A value in another type; null where it cannot be one.
+fn as_type(value: Df, from: Type, to: Type) -> Df {
+    if from == to { value } else { functions::cast(from, to).call(vec![value]) }
 }

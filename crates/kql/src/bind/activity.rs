@@ -297,6 +297,99 @@ impl Binder<'_> {
         self.template(&filled(&text, &names), inner, span)
     }
 
+    /// `geo_point…_lookup(table, shape, longitude, latitude, …)`: rows of the table whose shape is
+    /// near the point, or around it.
+    pub(super) fn geo_lookup(
+        &mut self,
+        input: &Plan,
+        arguments: &[syntax::Expr],
+        polygons: bool,
+        span: Span,
+        env: &Env,
+    ) -> Bind<Plan> {
+        const NAMES: [&str; 8] = [
+            "table",
+            "shape",
+            "x",
+            "y",
+            "radius",
+            "return_unmatched",
+            "lookup_area_radius",
+            "return_lookup_key",
+        ];
+        let (mut position, mut given) = (0, Vec::new());
+        for argument in arguments {
+            let (name, value) = match &argument.kind {
+                Syntax::Named { names, value } => (names[0].text.clone(), &**value),
+                _ => {
+                    position += 1;
+                    (NAMES.get(position - 1).copied().unwrap_or_default().to_owned(), argument)
+                }
+            };
+            given.push((name, value));
+        }
+        let find = |name: &str| given.iter().find(|(known, _)| known == name).map(|(_, v)| *v);
+        let (Some(table), Some(shape), Some(x), Some(y)) =
+            (find("table"), find("shape"), find("x"), find("y"))
+        else {
+            let message = "a lookup table, a shape, a longitude and a latitude are expected";
+            return self.fail(diagnostics::ARGUMENTS, span, message);
+        };
+        let flag = |name: &str| {
+            matches!(find(name).map(|v| &v.kind), Some(Syntax::Literal(Value::Bool(true))))
+        };
+        let (unmatched, key) = (flag("return_unmatched"), flag("return_lookup_key"));
+        let table = self.tabular(table, env, None)?;
+        let columns = input.columns.clone();
+        let row = Row::of(&columns, "evaluate");
+        let right = table.columns.clone();
+        let shape = self.scalar(shape, &Row::of(&right, "evaluate"), env)?;
+        let left_out = match shape.kind {
+            crate::plan::ExprKind::Column(at) if !key => Some(at),
+            _ => None,
+        };
+        let mut inner = Env::default()
+            .with("T", Binding::Table(input.clone()))
+            .with("L", Binding::Table(table))
+            .with("shape", Binding::Scalar(shape))
+            .with("x", Binding::Scalar(self.scalar(x, &row, env)?))
+            .with("y", Binding::Scalar(self.scalar(y, &row, env)?));
+        let distance = match polygons {
+            true => "geo_distance_point_to_polygon",
+            false => "geo_distance_point_to_line",
+        };
+        let test = match find("radius") {
+            Some(radius) => {
+                let radius = self.scalar(radius, &Row::none("evaluate"), env)?;
+                inner = inner.with("radius", Binding::Scalar(radius));
+                format!("{distance}(geo_x, geo_y, geo_shape) <= radius")
+            }
+            None if polygons => "geo_point_in_polygon(geo_x, geo_y, geo_shape)".to_owned(),
+            None => {
+                let message = "geo_line_lookup: a radius is expected";
+                return self.fail(diagnostics::ARGUMENTS, span, message);
+            }
+        };
+        let mut shown: Vec<String> = columns.iter().map(|c| quoted(&c.name)).collect();
+        for (at, c) in right.iter().enumerate().filter(|(at, _)| Some(*at) != left_out) {
+            let _ = at;
+            let taken = columns.iter().any(|other| other.name == c.name);
+            shown.push(quoted(&if taken { format!("{}1", c.name) } else { c.name.clone() }));
+        }
+        let rest = match unmatched {
+            true => ", (left | join kind=leftanti found on geo_row)",
+            false => "",
+        };
+        let text = format!(
+            "let left = T | extend geo_x = x, geo_y = y, geo_one = 1 | serialize geo_row = row_number();
+            let right = L | extend geo_shape = shape, geo_one = 1;
+            let found = left | join kind=inner right on geo_one | where {test};
+            union found{rest} | project {}",
+            shown.join(", ")
+        );
+        self.template(&text, inner, span)
+    }
+
     /// Binds a template's text.
     fn template(&mut self, text: &str, env: Env, span: Span) -> Bind<Plan> {
         let parsed = parser::parse(text);

@@ -62,6 +62,7 @@ impl Binder<'_> {
                 });
             }
             "pack_all" => return self.pack_all(arguments, row),
+            "bag_pack_columns" => return self.bag_pack_columns(arguments, row, env),
             "bin_auto" => return self.bin_auto(arguments, span, row, env),
             "column_names_of" => {
                 let [table] = arguments else {
@@ -326,6 +327,28 @@ impl Binder<'_> {
             Some(index) => Ok(super::column(index, row.columns[index].ty)),
             None => self.scalar(default, row, env),
         }
+    }
+
+    /// A bag of columns under their names.
+    fn bag_pack_columns(&mut self, arguments: &[syntax::Expr], row: &Row, env: &Env) -> Bind<Expr> {
+        let mut packed = Vec::new();
+        for argument in arguments {
+            if matches!(argument.kind, Syntax::Star | Syntax::Wildcard(_)) {
+                for at in self.matching(argument, row.columns)? {
+                    packed.push(literal(Value::String(row.columns[at].name.as_str().into())));
+                    packed.push(super::column(at, row.columns[at].ty));
+                }
+                continue;
+            }
+            let value = self.scalar(argument, row, env)?;
+            let Some(name) = self.default_name(argument, env) else {
+                let message = "bag_pack_columns(): a column is expected";
+                return self.fail(diagnostics::ARGUMENTS, argument.span, message);
+            };
+            packed.push(literal(Value::String(name.into())));
+            packed.push(value);
+        }
+        Ok(call(Type::Dynamic, "bag_pack", packed))
     }
 
     fn pack_all(&mut self, arguments: &[syntax::Expr], row: &Row) -> Bind<Expr> {

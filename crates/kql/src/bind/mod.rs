@@ -12,6 +12,8 @@ mod subplans;
 mod summarize;
 mod tabular;
 
+pub(crate) use plugins::REFUSED as REFUSED_PLUGINS;
+
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::parser;
 use crate::plan::{Column, Expr, ExprKind, Node, Plan, Query, Render};
@@ -19,6 +21,11 @@ use crate::schema::Database;
 use crate::syntax::{self, LetValue, Statement};
 use crate::types::{Type, Value};
 use std::rc::Rc;
+
+/// Names of the plugins that are carried out.
+pub(crate) fn plugin_names() -> impl Iterator<Item = &'static str> {
+    plugins::NAMES.iter().copied().chain(activity::names())
+}
 
 /// Deepest nesting of function calls and sub-queries.
 const MAX_DEPTH: usize = 64;

@@ -11,6 +11,8 @@ use crate::types::{Type, Value};
 pub const NAMES: &[&str] = &[
     "bag_unpack",
     "dcount_intersect",
+    "geo_line_lookup",
+    "geo_polygon_lookup",
     "ipv4_lookup",
     "ipv6_lookup",
     "narrow",
@@ -23,14 +25,21 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("ai_chat_completion", "no query of this server calls out"),
     ("ai_chat_completion_prompt", "no query of this server calls out"),
     ("ai_embeddings", "no query of this server calls out"),
+    ("autocluster", "not built yet"),
     ("azure_digital_twins_query_request", "no query of this server calls out"),
+    ("basket", "not built yet"),
     ("cosmosdb_sql_request", "no query of this server calls out"),
+    ("diffpatterns", "not built yet"),
+    ("diffpatterns_text", "not built yet"),
+    ("funnel_sequence", "not built yet"),
+    ("funnel_sequence_completion", "not built yet"),
     ("http_request", "no query of this server calls out"),
     ("http_request_post", "no query of this server calls out"),
     ("infer_storage_schema", "no query of this server calls out"),
     ("infer_storage_schema_with_suggestions", "no query of this server calls out"),
     ("mysql_request", "no query of this server calls out"),
     ("postgresql_request", "no query of this server calls out"),
+    ("preview", "not built yet"),
     ("python", "no foreign code runs inside a query"),
     ("r", "no foreign code runs inside a query"),
     ("sql_request", "no query of this server calls out"),
@@ -66,6 +75,9 @@ impl Binder<'_> {
             }
             (name @ ("ipv4_lookup" | "ipv6_lookup"), Some(input)) => {
                 self.ip_lookup(input, arguments, name == "ipv6_lookup", span, env)
+            }
+            (name @ ("geo_line_lookup" | "geo_polygon_lookup"), Some(input)) => {
+                self.geo_lookup(&input, arguments, name == "geo_polygon_lookup", span, env)
             }
             ("rows_near", Some(input)) => self.rows_near(input, arguments, span, env),
             ("dcount_intersect", Some(input)) => {
@@ -104,6 +116,7 @@ impl Binder<'_> {
         plugin: Plugin,
         fixed: Vec<Column>,
         declared: Option<&[(Name, Type)]>,
+        span: Span,
     ) -> Bind<Plan> {
         if let Some(declared) = declared {
             let mut names = Names::default();
@@ -120,6 +133,10 @@ impl Binder<'_> {
             }
             let node = Node::Plugin { input: Some(input), plugin, open: None };
             return Ok(plan(columns, node));
+        }
+        if crate::plan_text::has_context(&input) {
+            let what = "a plugin whose columns depend on data, inside 'mv-apply' or 'partition',";
+            return self.unsupported(span, what);
         }
         let place = self.plugins;
         self.plugins += 1;
@@ -318,7 +335,7 @@ impl Binder<'_> {
         let fixed = columns.iter().enumerate().filter(|(at, _)| *at != bag);
         let fixed = fixed.map(|(_, column)| column.clone()).collect();
         let plugin = Plugin::BagUnpack { column: bag, prefix, conflict, ignored };
-        self.opened(input, plugin, fixed, schema)
+        self.opened(input, plugin, fixed, schema, span)
     }
 
     /// Summed up by the kept columns and the pivoted one; the engine spreads the result.
@@ -398,6 +415,6 @@ impl Binder<'_> {
         };
         let aggregates = vec![aggregate];
         let summary = plan(summed, Node::Summarize { input, keys, aggregates });
-        self.opened(summary, Plugin::Pivot { keys: count, missing }, fixed, schema)
+        self.opened(summary, Plugin::Pivot { keys: count, missing }, fixed, schema, span)
     }
 }

@@ -80,6 +80,10 @@ impl Binder<'_> {
         keys.push((Some(axis_name.clone()), bin));
         let written: Vec<&syntax::Expr> = aggregates.iter().map(|(item, _)| item).collect();
         let summary = self.summary(filtered, keys, &written, "make-series", &row, env)?;
+        if summary.columns.len() != count + 1 + aggregates.len() {
+            let message = "'make-series' operator: an aggregate with one result is expected";
+            return self.fail(diagnostics::NOT_ALLOWED, span, message);
+        }
         let mut defaults = Vec::new();
         for (at, (_, default)) in aggregates.iter().enumerate() {
             let ty = summary.columns.get(count + 1 + at).map_or(Type::Long, |column| column.ty);

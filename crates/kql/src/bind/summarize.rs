@@ -267,6 +267,15 @@ impl Binder<'_> {
             arguments.push(self.scalar(argument, row, env)?);
             names.push(self.default_name(argument, env));
         }
+        if function.name.starts_with("percentile")
+            && let Some(value) = arguments.first()
+            && !crate::functions::is_summable(value.ty)
+            && value.ty != Type::Dynamic
+        {
+            let message =
+                format!("{name}(): a number, datetime or timespan is expected, not {}", value.ty);
+            return self.fail(diagnostics::TYPE_MISMATCH, written[0].span, message);
+        }
         // Percentiles of several ranks and arg_max of several columns have several results.
         match function.name {
             "arg_max" | "arg_min" | "take_any"
@@ -291,7 +300,11 @@ impl Binder<'_> {
                 return Ok(Aggregate { function: function.name, arguments, columns });
             }
             "percentile" | "percentiles" | "percentilew" | "percentilesw" => {
-                let fixed = if function.name.ends_with('w') { 2 } else { 1 };
+                let fixed = if function.name.contains('w') { 2 } else { 1 };
+                if arguments.len() <= fixed {
+                    let message = format!("{name}(): the number of arguments does not fit");
+                    return self.fail(diagnostics::ARGUMENTS, span, message);
+                }
                 let ty = arguments.first().map_or(Type::Real, |argument| match argument.ty {
                     Type::Int => Type::Long,
                     Type::Dynamic => Type::Real,

@@ -222,7 +222,7 @@ pub(super) static FUNCTIONS: &[(&str, Naming, Trait, &str)] = &[
     ("isnotnull", N, Plain, "(expression:scalar) bool"),
     ("isnull", N, Plain, "(expression:scalar) bool"),
     ("isutf8", N, Plain, "(value:scalar) bool"),
-    ("jaccard_index", N, Plain, "(set:dynamicarray*) dynamic"),
+    ("jaccard_index", N, Plain, "(set1:dynamicarray, set2:dynamicarray) dynamic"),
     ("log", F, Plain, "(number:number) real"),
     ("log10", F, Plain, "(number:number) real"),
     ("log2", F, Plain, "(number:number) real"),

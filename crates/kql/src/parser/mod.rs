@@ -18,6 +18,16 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Operators that a query may use.
+pub(crate) fn operator_names() -> &'static [&'static str] {
+    operators::NAMES
+}
+
+/// Operators that are known and refused.
+pub(crate) fn refused_operators() -> &'static [&'static str] {
+    operators::OTHERS
+}
+
 /// Reads a query.
 pub fn parse(text: &str) -> Parsed {
     let (tokens, diagnostics) = lexer::tokens(text);

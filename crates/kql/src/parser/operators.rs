@@ -7,7 +7,7 @@ use crate::syntax::*;
 use crate::types::{Type, Value};
 
 /// Operators that are recognised so that the message can name them.
-const OTHERS: &[&str] = &[
+pub const OTHERS: &[&str] = &[
     "make-graph",
     "graph-match",
     "graph-shortest-paths",
@@ -21,8 +21,8 @@ const OTHERS: &[&str] = &[
     "__partitionby",
 ];
 
-/// Names of operators, for suggestions.
-const NAMES: &[&str] = &[
+/// Names of operators, for suggestions and the reference.
+pub const NAMES: &[&str] = &[
     "where",
     "filter",
     "project",

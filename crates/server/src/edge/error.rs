@@ -12,11 +12,13 @@ pub struct ApiError {
     pub status: u16,
     pub code: &'static str,
     pub message: String,
+    /// Seconds of `Retry-After`.
+    pub retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into() }
+        ApiError { status, code, message: message.into(), retry_after: None }
     }
 
     pub fn unauthorized(reason: &str) -> ApiError {
@@ -51,6 +53,12 @@ impl ApiError {
         ApiError::new(400, "BadRequest", message)
     }
 
+    /// `retry_after` in seconds.
+    pub fn too_many_requests(message: impl Into<String>, retry_after: u64) -> ApiError {
+        let error = ApiError::new(429, "TooManyRequests", message);
+        ApiError { retry_after: Some(retry_after), ..error }
+    }
+
     pub fn media_type() -> ApiError {
         ApiError::new(415, "UnsupportedMediaType", "The request body must be application/json")
     }
@@ -70,6 +78,9 @@ impl ApiError {
         let error =
             json!({"code": self.code, "message": self.message, "target": target.to_string()});
         let mut response = json(self.status, &json!({ "error": error }));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if self.status == 401 {
             // RFC 6750, section 3.
             let challenge = HeaderValue::from_static("Bearer");

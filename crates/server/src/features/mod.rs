@@ -3,7 +3,7 @@
 pub mod admin;
 mod alerts;
 pub mod detections;
-mod hunting;
+pub mod hunting;
 mod machine_actions;
 mod machines;
 pub mod sensors;

@@ -404,3 +404,21 @@ async fn queries_answer_with_schema_and_rows_or_say_what_is_wrong() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_hunts_too_often_is_told_when_to_come_back() {
+    let world = World::start().await;
+    let token = world.first_token().await;
+    let body = json!({"Query": "print 1"});
+    for _ in 0..45 {
+        let answer = world.post("/api/advancedqueries/run", &token, body.clone()).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let refused = world.post("/api/advancedhunting/run", &token, body.clone()).await;
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (429, &json!("TooManyRequests")));
+    let wait = refused.headers["retry-after"].to_str().unwrap().parse::<i64>().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    world.clock.advance(chrono::TimeDelta::seconds(wait));
+    assert_eq!(world.post("/api/advancedqueries/run", &token, body).await.status, 200);
+    world.stop().await;
+}

@@ -37,6 +37,7 @@ pub fn config(data: &TempDir, clock: &Clock) -> ServerConfig {
         names: Vec::new(),
         database: None,
         master_key: None,
+        quotas: true,
         clock: clock.clone(),
     }
 }

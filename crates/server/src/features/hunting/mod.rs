@@ -1,10 +1,16 @@
 //! Advanced hunting: `POST /api/advancedqueries/run` and `/api/advancedhunting/run`.
 
+mod quota;
+
+pub use quota::Quotas;
+
 use crate::edge::{ApiError, Call};
 use crate::state::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Deserialize;
+use std::time::Instant;
+use uuid::Uuid;
 use vigie_hunting::{Database, Limit, Limits, QueryError};
 
 #[derive(Deserialize)]
@@ -18,17 +24,43 @@ pub async fn run(state: &State, call: Call) -> Result<Response, ApiError> {
     let body: Body = call.json()?;
     let database = Database::Lake { lake: state.lake.clone(), tenant: call.caller.tenant };
     let limits = Limits::default();
+    let tenant = call.caller.tenant;
+    let began = state.now();
+    if let Some(quotas) = &state.quotas {
+        quotas.begin(tenant, began).map_err(|exceeded| {
+            ApiError::too_many_requests(exceeded.message, exceeded.retry_after)
+        })?;
+    }
+    // Booked also where the caller goes away, which ends the query.
+    let _running = Running { state, tenant, began, clock: Instant::now() };
     let result = state.engine.run(&database, &body.query, &limits).await;
     let result = result.map_err(|error| api_error(error, &body.query))?;
     let table = result.tables.last();
     let table = table.ok_or_else(|| ApiError::bad_request("The query has no tabular result."))?;
     let mut text = Vec::new();
-    table.write_api_json(&mut text).map_err(ApiError::internal)?;
+    table.write_api_json(result.seconds, &mut text).map_err(ApiError::internal)?;
     if text.len() > limits.bytes {
         return Err(ApiError::bad_request(Limit::Size.message()));
     }
     let content_type = "application/json; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// Books the running time when it is dropped.
+struct Running<'a> {
+    state: &'a State,
+    tenant: Uuid,
+    began: i64,
+    clock: Instant,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(quotas) = &self.state.quotas {
+            let took = i64::try_from(self.clock.elapsed().as_micros()).unwrap_or(i64::MAX);
+            quotas.end(self.tenant, self.began, took);
+        }
+    }
 }
 
 fn api_error(error: QueryError, query: &str) -> ApiError {

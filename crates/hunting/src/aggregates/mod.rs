@@ -1,4 +1,8 @@
-//! Aggregates that DataFusion has not: lists, sets and bags of JSON, rows at an extreme, percentiles.
+//! Aggregates that DataFusion has not, or not fast: lists, sets and bags of JSON, rows at an extreme,
+//! counts of different values, percentiles.
+
+mod distinct;
+mod extreme;
 
 use crate::functions::{Cell, Cells, array_of};
 use crate::sketches::{Digest, Hll, Schema, Sketched};
@@ -7,7 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
 };
 use hashbrown::HashSet;
 use std::hash::{Hash, Hasher};
@@ -18,7 +22,7 @@ use vigie_kql::types::Type;
 /// What is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// JSON texts in order; nulls left out.
+    /// JSON texts in order; nulls left out, arrays opened.
     List {
         limit: usize,
     },
@@ -49,6 +53,8 @@ pub enum Kind {
         merging: bool,
     },
     Schema,
+    /// How many different values there are; nulls left out.
+    Distinct,
 }
 
 /// The function for arguments of these Arrow types.
@@ -92,6 +98,7 @@ impl AggregateUDFImpl for Collect {
             Kind::Hll { .. } => "hll",
             Kind::Digest { .. } => "tdigest",
             Kind::Schema => "buildschema",
+            Kind::Distinct => "dcount",
         }
     }
 
@@ -124,7 +131,21 @@ impl AggregateUDFImpl for Collect {
                 Box::new(Sketched { sketch: Digest::new(whole), merging })
             }
             Kind::Schema => Box::new(Sketched { sketch: Schema::default(), merging: false }),
+            Kind::Distinct => Box::new(distinct::Distinct::default()),
             kind => Box::new(Texts { kind, texts: Vec::new(), seen: HashSet::new(), bytes: 0 }),
+        })
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
+        matches!(self.kind, Kind::Distinct | Kind::Extreme { .. })
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(match self.kind {
+            Kind::Extreme { greatest } => {
+                Box::new(extreme::ExtremeGroups::new(greatest, &self.arguments)?)
+            }
+            _ => Box::new(distinct::DistinctGroups::default()),
         })
     }
 
@@ -146,9 +167,16 @@ impl AggregateUDFImpl for Collect {
             Kind::Hll { .. } | Kind::Digest { .. } | Kind::Schema => {
                 vec![field(args.name.to_owned(), DataType::Utf8View)]
             }
+            Kind::Distinct => vec![field(args.name.to_owned(), distinct::state_type())],
             _ => vec![field(args.name.to_owned(), list(DataType::Utf8))],
         })
     }
+}
+
+/// The columns of the struct that `arg_max` gives.
+pub fn row_fields(types: &[DataType]) -> Vec<Field> {
+    let fields = types.iter().enumerate();
+    fields.map(|(at, ty)| Field::new(format!("f{at}"), ty.clone(), true)).collect()
 }
 
 /// JSON texts that become an array or a bag.
@@ -181,7 +209,7 @@ impl Accumulator for Texts {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let values = values[0].as_string_view();
         for text in values.iter().flatten() {
-            if matches!(self.kind, Kind::Set { .. }) && text.starts_with('[') {
+            if matches!(self.kind, Kind::Set { .. } | Kind::List { .. }) && text.starts_with('[') {
                 let parsed: Option<Vec<serde_json::Value>> = serde_json::from_str(text).ok();
                 parsed.iter().flatten().for_each(|value| self.add(&value.to_string()));
                 continue;
@@ -299,10 +327,8 @@ impl Accumulator for ExtremeRow {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let fields = self.row.iter().enumerate();
-        let fields: Vec<Field> = fields
-            .map(|(at, value)| Field::new(format!("f{at}"), value.data_type(), true))
-            .collect();
+        let types: Vec<DataType> = self.row.iter().map(ScalarValue::data_type).collect();
+        let fields = row_fields(&types);
         let arrays = self.row.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;
         let array = arrow::array::StructArray::try_new(fields.into(), arrays, None)?;
         Ok(ScalarValue::Struct(Arc::new(array)))
