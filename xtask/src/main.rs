@@ -14,6 +14,7 @@ cargo xtask test      all tests with the services they need (arguments go to car
 cargo xtask lint      format and clippy
 cargo xtask tidy      structure: crate dependencies, names, forbidden text
 cargo xtask deny      licences and sources of dependencies (installs cargo-deny once)
+cargo xtask fuzz M [S]  M minutes of random queries against the engine, from seed S on
 cargo xtask services  install and start what tests need, print the environment, wait for Enter";
 
 fn main() -> ExitCode {
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "deny" => deny(),
         "services" => services(),
+        "fuzz" => fuzz(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -137,6 +139,12 @@ fn cargo_command() -> Command {
         }
     }
     command
+}
+
+/// Builds within the workspace, so that DataFusion keeps the features it was built with.
+fn fuzz(arguments: &[String]) -> Result<()> {
+    cargo(&["build", "--release", "--workspace", "--example", "fuzz"])?;
+    run(Command::new(root().join("target/release/examples/fuzz")).args(arguments))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -62,12 +62,7 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     }
     if options.serve_stdio {
         let database = match &options.api.folder.data {
-            Some(folder) => {
-                let opened = open_folder(folder, clock.clone(), &options.api).await?;
-                let (lake, tenant) =
-                    opened.with_context(|| format!("{} is being served", folder.display()))?;
-                Database::Lake { lake, tenant }
-            }
+            Some(folder) => lake(folder, clock.clone(), &options.api).await?,
             None => Database::Empty,
         };
         return serve_stdio(&Engine::new(EngineConfig::new(clock))?, &database).await;
@@ -81,8 +76,12 @@ pub async fn run(options: HuntOptions) -> Result<()> {
             Shown::Logical => Stage::Logical,
             Shown::Physical => Stage::Physical,
         };
+        let database = match &options.api.folder.data {
+            Some(folder) => lake(folder, clock.clone(), &options.api).await?,
+            None => Database::Empty,
+        };
         let engine = Engine::new(EngineConfig::new(clock))?;
-        let explained = engine.explain(&Database::Empty, &query, stage).await;
+        let explained = engine.explain(&database, &query, stage).await;
         print!("{}", explained.map_err(|error| rejected(error, &query))?);
         return Ok(());
     }
@@ -94,6 +93,13 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     }
     anyhow::ensure!(options.now.is_none(), "--now: a server has its own clock");
     online(&options, &query).await
+}
+
+/// The rows of a folder that no server serves.
+async fn lake(folder: &Path, clock: Clock, api: &ApiOptions) -> Result<Database> {
+    let opened = open_folder(folder, clock, api).await?;
+    let (lake, tenant) = opened.with_context(|| format!("{} is being served", folder.display()))?;
+    Ok(Database::Lake { lake, tenant })
 }
 
 fn text(argument: &str) -> Result<String> {

@@ -162,8 +162,8 @@ impl DistinctGroups {
         let mut seen: HashTable<Pair> = HashTable::new();
         for range in starts.windows(2) {
             for pair in &dealt[range[0]..range[1]] {
-                // The upper bits are the same within a part.
-                let spread = |pair: &Pair| pair.place().rotate_left(16);
+                // The upper 16 bits are much the same within a part; a table goes by the lowest.
+                let spread = |pair: &Pair| pair.place().rotate_left(32);
                 let place = seen.entry(spread(pair), |known| known == pair, spread);
                 if let hashbrown::hash_table::Entry::Vacant(vacant) = place {
                     vacant.insert(*pair);

@@ -278,11 +278,44 @@ fn is_term(needle: &str) -> bool {
 
 /// A regular expression in RE2's language; the error names it.
 pub fn regex(pattern: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|error| {
+    let compiled = Regex::new(pattern).or_else(|error| {
+        // RE2 takes a brace that begins no repetition for itself.
+        Regex::new(&with_stray_braces(pattern)).map_err(|_| error)
+    });
+    compiled.map_err(|error| {
         let reason = error.to_string();
         let reason = reason.lines().last().unwrap_or_default();
         DataFusionError::Execution(format!("invalid regular expression '{pattern}': {reason}"))
     })
+}
+
+/// The pattern with a backslash before each `{` that begins no repetition (`{2}`, `{2,}`, `{2,4}`)
+/// and belongs to no escape (`\p{L}`, `\x{41}`).
+fn with_stray_braces(pattern: &str) -> String {
+    let is_repetition = |rest: &str| {
+        let bounds = rest.split_once('}').map(|(bounds, _)| bounds).unwrap_or_default();
+        let (least, most) = bounds.split_once(',').unwrap_or((bounds, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        !least.is_empty() && digits(least) && digits(most)
+    };
+    let mut written = String::with_capacity(pattern.len() + 4);
+    let mut escaped = None;
+    for (at, character) in pattern.char_indices() {
+        let of_escape = matches!(escaped, Some('p' | 'P' | 'x' | 'u' | 'U'));
+        let literal = escaped == Some('\\') && character == '{';
+        if character == '{' && !of_escape && !literal && !is_repetition(&pattern[at + 1..]) {
+            written.push('\\');
+        }
+        written.push(character);
+        // `\p` is remembered for the brace behind it, a backslash for the character behind it.
+        escaped = match escaped {
+            Some('\\') if character == '\\' => None,
+            Some('\\') => Some(character),
+            _ if character == '\\' => Some('\\'),
+            _ => None,
+        };
+    }
+    written
 }
 
 /// Whether a text has a term, whatever its case.
@@ -468,5 +501,36 @@ impl Folded {
             }
             from += at + 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brace_that_begins_no_repetition_stands_for_itself() {
+        for (pattern, text, found) in [
+            (r"_[0-9]{1-3}+$", "_4{1-3}}", true),
+            (r"_[0-9]{1-3}+$", "_444", false),
+            (r"^a{2}{x$", "aa{x", true),
+            (r"^\{a{,}$", "{a{,}", true),
+            (r"^\x{41}{$", "A{", true),
+        ] {
+            assert_eq!(regex(pattern).expect(pattern).is_match(text), found, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn case_is_folded_for_ascii_alone_where_the_needle_is_ascii() {
+        let has = |operator, needle, text| Matcher::new(operator, needle).matches(text);
+        assert!(has("contains", "KaTz", "mimiKATZ"));
+        assert!(has("contains", "é", "CAFÉ"));
+        assert!(!has("contains", "k", "\u{212a}"), "the Kelvin sign is no k");
+        assert!(has("has", "enc", "x -ENC y"));
+        assert!(!has("has", "enc", "encoded enc1"));
+        assert!(has("has", "enc", "encoded enc"));
+        assert!(has("contains", "", "x") && has("has", "", ""));
+        assert!(!has("contains", "longer", "long"));
     }
 }

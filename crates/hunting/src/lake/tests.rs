@@ -100,6 +100,76 @@ async fn a_repeated_batch_is_answered_and_not_stored_again() {
     assert_eq!(ids(&lake).await, numbers(3));
 }
 
+/// A Parquet file as others write it: a column more than the table has, times as text, and the rows
+/// in no order.
+fn exported() -> bytes::Bytes {
+    use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+    let texts = |texts: &[Option<&str>]| Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+    let columns = [
+        ("ProcessId", Arc::new(Int32Array::from(vec![2, 0, 1])) as ArrayRef),
+        ("FileName", texts(&[Some("b"), None, Some("a")])),
+        ("AdditionalFields", texts(&[Some("{\"a\":1}"), None, Some("plain")])),
+        (
+            "Timestamp",
+            texts(&[
+                Some("2026-01-03T00:00:00Z"),
+                Some("2026-01-01T00:00:00.5Z"),
+                Some("2026-01-02T00:00:00Z"),
+            ]),
+        ),
+        ("Unknown", texts(&[None, None, Some("x")])),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    let mut bytes = Vec::new();
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    bytes.into()
+}
+
+#[tokio::test]
+async fn exported_columns_are_loaded_once_and_stay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = || {
+        let mut config = config(folder.path());
+        config.retention = None;
+        config
+    };
+    let lake = Lake::open(config()).await.expect("opened");
+    let loaded = lake.load(TENANT, TABLE, "import:1", exported()).await.expect("loaded");
+    assert_eq!(loaded, Loaded { rows: 3, duplicate: false });
+    assert_eq!(ids(&lake).await, numbers(3));
+    let again = lake.load(TENANT, TABLE, "import:1", exported()).await.expect("answered");
+    assert_eq!(again, Loaded { rows: 0, duplicate: true });
+    drop(lake);
+    let lake = Lake::open(config()).await.expect("opened again");
+    assert!(lake.load(TENANT, TABLE, "import:1", exported()).await.expect("answered").duplicate);
+    let table = lake.table(TENANT, TABLE).expect("a table");
+    let columns = vec![ident("ProcessId"), ident("FileName"), ident("AdditionalFields")];
+    let rows = context().read_table(table).expect("read").select(columns).expect("columns");
+    let rows = rows.collect().await.expect("collected");
+    let printed = pretty_format_batches(&rows).expect("printed").to_string();
+    assert_eq!(
+        printed,
+        "\
++-----------+----------+------------------+
+| ProcessId | FileName | AdditionalFields |
++-----------+----------+------------------+
+| 0         |          |                  |
+| 1         | a        | plain            |
+| 2         | b        | {\"a\":1}          |
++-----------+----------+------------------+"
+    );
+    for (table, bytes, reason) in [
+        ("Device", exported(), "Device is no hunting table"),
+        (TABLE, "PAR1 no more".into(), "malformed"),
+    ] {
+        let error = lake.load(TENANT, table, "import:2", bytes).await.expect_err("refused");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn filters_and_types_agree_between_memory_and_files() {
     let folder = tempfile::tempdir().expect("a folder");
