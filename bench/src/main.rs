@@ -1,6 +1,7 @@
 //! Benchmarks of the running product; `bench/README.md` says what each measures.
 
 mod filter;
+mod hunt;
 mod idle;
 mod ingest;
 mod server;
@@ -22,6 +23,7 @@ enum Benchmark {
     Start,
     Ingest,
     Filter,
+    Hunt,
     Idle,
     Token,
 }
@@ -38,6 +40,9 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Filter) {
         runtime.block_on(filter::run())?;
+    }
+    if chosen(Benchmark::Hunt) {
+        hunt::run()?;
     }
     if chosen(Benchmark::Idle) {
         idle::run()?;

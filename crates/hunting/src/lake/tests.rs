@@ -15,6 +15,16 @@ fn config(root: &std::path::Path) -> LakeConfig {
     config
 }
 
+/// Opens what a dropped lake left; its threads end, and its lock goes, a moment after the drop.
+async fn reopened(config: LakeConfig) -> Lake {
+    loop {
+        match Lake::open(config.clone()).await {
+            Err(LakeError::Locked { .. }) => tokio::task::yield_now().await,
+            opened => return opened.expect("opened again"),
+        }
+    }
+}
+
 /// A batch of `rows` process rows whose ProcessId counts up from `first`.
 fn batch(source: &str, sequence: u64, first: u64, rows: u64) -> Batch {
     let rows: Vec<_> = (first..first + rows)
@@ -78,7 +88,7 @@ async fn rows_are_seen_at_once_and_after_flush_compaction_and_reopening() {
     assert_eq!(ids(&lake).await, numbers(100));
     lake.append(batch("a", 11, 100, 5)).await.expect("appended");
     drop(lake);
-    let lake = Lake::open(config(folder.path())).await.expect("opened again");
+    let lake = reopened(config(folder.path())).await;
     assert_eq!(ids(&lake).await, numbers(105));
     assert_eq!(lake.last_sequence(TENANT, "a"), 11);
     assert_eq!(lake.problems(), Vec::<String>::new());
@@ -95,7 +105,7 @@ async fn a_repeated_batch_is_answered_and_not_stored_again() {
     lake.flush().await.expect("flushed");
     lake.close().await.expect("closed");
     drop(lake);
-    let lake = Lake::open(config(folder.path())).await.expect("opened again");
+    let lake = reopened(config(folder.path())).await;
     assert!(lake.append(batch("a", 1, 0, 3)).await.expect("answered").duplicate);
     assert_eq!(ids(&lake).await, numbers(3));
 }
@@ -143,7 +153,7 @@ async fn exported_columns_are_loaded_once_and_stay() {
     let again = lake.load(TENANT, TABLE, "import:1", exported()).await.expect("answered");
     assert_eq!(again, Loaded { rows: 0, duplicate: true });
     drop(lake);
-    let lake = Lake::open(config()).await.expect("opened again");
+    let lake = reopened(config()).await;
     assert!(lake.load(TENANT, TABLE, "import:1", exported()).await.expect("answered").duplicate);
     let table = lake.table(TENANT, TABLE).expect("a table");
     let columns = vec![ident("ProcessId"), ident("FileName"), ident("AdditionalFields")];
@@ -291,11 +301,11 @@ async fn a_cut_log_loses_only_what_was_never_acknowledged() {
     let bytes = std::fs::read(&segment).expect("read");
     let written = bytes.iter().rposition(|byte| *byte != 0).expect("some") + 1;
     std::fs::write(&segment, [&bytes[..written], &b"VGR"[..]].concat()).expect("written");
-    let lake = Lake::open(config(folder.path())).await.expect("opened again");
+    let lake = reopened(config(folder.path())).await;
     assert_eq!(ids(&lake).await, numbers(3));
     drop(lake);
     std::fs::write(&segment, &bytes[..written - 4]).expect("written");
-    let lake = Lake::open(config(folder.path())).await.expect("opened again");
+    let lake = reopened(config(folder.path())).await;
     assert_eq!(ids(&lake).await, numbers(0));
     lake.append(batch("a", 2, 0, 3)).await.expect("appended");
     assert_eq!(ids(&lake).await, numbers(3));

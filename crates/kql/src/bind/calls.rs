@@ -129,9 +129,12 @@ impl Binder<'_> {
         let mut arguments = Vec::with_capacity(written.len());
         let mut type_literal = None;
         let mut failed = false;
+        let takes_type = takes_type_literal(function);
         for argument in written {
             match &argument.kind {
-                Syntax::TypeOf(types) => type_literal = types.first().map(|(_, ty)| *ty),
+                Syntax::TypeOf(types) if takes_type => {
+                    type_literal = types.first().map(|(_, ty)| *ty);
+                }
                 // A bare star among arguments stands for all columns.
                 Syntax::Star => {
                     let columns = row.columns.iter().enumerate().filter(|(_, c)| !c.is_hidden());
@@ -471,6 +474,11 @@ fn common_of(types: &[Type], parameters: &[&Parameter]) -> Option<Type> {
         });
     }
     common
+}
+
+fn takes_type_literal(function: &Function) -> bool {
+    let parameters = function.signatures.iter().flat_map(|signature| &signature.parameters);
+    parameters.into_iter().any(|parameter| parameter.kind == Kind::TypeLiteral)
 }
 
 /// The type of a call's result.
