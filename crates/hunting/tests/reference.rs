@@ -10,13 +10,21 @@ use vigie_kql::reference::{self, Entry};
 
 /// Functions whose arguments have to mean something; the sample call would be refused.
 const CALLS: &[(&str, &str)] = &[
+    ("all", "all(e, w > 0)"),
+    ("any", "any(e, w > 0)"),
     ("assert", "assert(true, \"message\")"),
     ("bin_auto", "1"),
     ("column_ifexists", "column_ifexists(\"x\", 1)"),
     ("column_names_of", "column_names_of(T)"),
     ("convert_angle", "convert_angle(1.0, \"Degree\", \"Radian\")"),
     ("extract", "extract(\"a\", 0, \"a\")"),
+    ("inner_nodes", "map(inner_nodes(e), name)"),
+    ("labels", "labels(a)"),
+    ("map", "map(e, w)"),
     ("materialize", "toscalar(materialize(T))"),
+    ("node_degree_in", "node_degree_in(a)"),
+    ("node_degree_out", "node_degree_out(a)"),
+    ("node_id", "node_id(a)"),
     ("bag_pack_columns", "bag_pack_columns(x, y)"),
     ("pack_all", "pack_all()"),
     ("percentile", "percentile(x, 1)"),
@@ -91,6 +99,15 @@ fn the_reference_says_what_runs() {
         let query = format!("print x = 1 | summarize z = {}", call(entry.0));
         state(entry, query)
     });
+    let graph_functions = reference::graph_functions().into_iter().map(|entry| {
+        let query = format!(
+            "datatable(s:string, t:string, w:long)['x', 'y', 1] | make-graph s --> t with_node_id=name
+            | graph-match (a)-[e*1..2]->(b) project z = {}",
+            call(entry.0)
+        );
+        state(entry, query)
+    });
+    let graph_functions: Vec<_> = graph_functions.collect();
     let (functions, aggregates): (Vec<_>, Vec<_>) = (functions.collect(), aggregates.collect());
     assert!(wrong.borrow().is_empty(), "{}", wrong.borrow());
     let stated = |entry: Entry| (entry, entry.1.map(str::to_owned));
@@ -103,6 +120,7 @@ fn the_reference_says_what_runs() {
     );
     section(&mut text, "Operators", &operators);
     section(&mut text, "Scalar and window functions", &functions);
+    section(&mut text, "Functions over graph patterns", &graph_functions);
     section(&mut text, "Aggregates", &aggregates);
     section(&mut text, "Plugins", &plugins);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kql-reference.md");

@@ -26,6 +26,7 @@
 //!   name, value, name, value …, which leaves out what is null or empty.
 //! - Window functions occur only where the input is ordered, inside `Project` or `Filter`.
 
+pub use crate::syntax::Direction;
 use crate::types::{Type, Value};
 use std::sync::Arc;
 
@@ -263,7 +264,14 @@ pub enum Node {
     GetSchema {
         of: Vec<Column>,
     },
-    /// `make-graph` … `graph-match`.
+    /// A graph; it has no columns, and only operators on graphs take it.
+    Graph(Box<Graph>),
+    GraphNodes {
+        graph: Box<Graph>,
+        make: GraphNodes,
+    },
+    /// The edges that count.
+    GraphEdges(Box<Graph>),
     GraphMatch(Box<GraphMatch>),
     /// `fork` and `facet`: several results of one input.
     Batch {
@@ -418,6 +426,25 @@ pub enum Plugin {
     Narrow,
     /// Rows around those whose last column is true; that column goes away.
     RowsNear { before: usize, after: usize },
+    /// What many rows have in common: values of some of the `attributes`, `wildcards` in the others.
+    Patterns {
+        kind: PatternKind,
+        /// A column of numbers: how often a row counts.
+        weight: Option<usize>,
+        attributes: Vec<usize>,
+        wildcards: Vec<Value>,
+    },
+}
+
+/// Which patterns of [`Plugin::Patterns`].
+#[derive(Clone, Debug)]
+pub enum PatternKind {
+    /// A few that tell most of the rows: from 0 (many values each) to 1 (many rows each).
+    Clusters { size_weight: f64, seeds: usize },
+    /// All with at least this share of the rows and at most so many values.
+    Frequent { threshold: f64, dimensions: usize },
+    /// Those whose shares of two sets of rows differ by at least this.
+    Differences { split: usize, values: (String, String), threshold: f64, dimensions: usize },
 }
 
 /// What `bag_unpack` does where a key has the name of another column.
@@ -428,32 +455,107 @@ pub enum Conflict {
     KeepSource,
 }
 
+/// Nodes and edges. The keys by which they meet are texts in hidden columns. An edge counts where
+/// both its ends are nodes.
 #[derive(Clone, Debug)]
-pub struct GraphMatch {
+pub struct Graph {
     pub edges: Plan,
+    /// Columns of `edges`.
     pub source: usize,
     pub target: usize,
-    /// Node tables with the index of their key column.
-    pub nodes: Vec<(Plan, usize)>,
-    pub patterns: Vec<Vec<GraphStep>>,
-    pub cycles: String,
-    pub predicate: Option<Expr>,
-    /// Over the columns of all named nodes and edges, in order of appearance.
-    pub items: Vec<Expr>,
+    /// One row a node.
+    pub nodes: Plan,
+    /// Column of `nodes`.
+    pub key: usize,
+}
+
+/// What is made of a graph's nodes.
+#[derive(Clone, Debug)]
+pub enum GraphNodes {
+    /// One row a key, and rows for the ends of edges that have none: `values` of the edges, source
+    /// and target, stand in the columns `keys`; other columns are empty.
+    Complete { keys: Vec<usize>, values: (usize, usize) },
+    /// Two columns behind: how many edges come in, how many go out.
+    Degrees,
+    /// One column behind: the number of the component.
+    Components { strong: bool },
+}
+
+/// `graph-match` and `graph-shortest-paths`: one row a match.
+#[derive(Clone, Debug)]
+pub struct GraphMatch {
+    pub graph: Graph,
+    pub paths: Vec<MatchPath>,
+    pub cycles: Cycles,
+    /// Of the matches with the same ends the shortest: all (`true`) or one of them.
+    pub shortest: Option<bool>,
+    /// The result's columns.
+    pub output: Vec<MatchOutput>,
+}
+
+/// Which edges and nodes a match may meet twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cycles {
+    All,
+    /// Nodes, not edges.
+    UniqueEdges,
+    None,
+}
+
+/// One node more than edges. Nodes and edges have numbers; a node's number may appear again.
+#[derive(Clone, Debug)]
+pub struct MatchPath {
+    pub nodes: Vec<MatchNode>,
+    pub edges: Vec<MatchEdge>,
 }
 
 #[derive(Clone, Debug)]
-pub struct GraphStep {
-    pub name: Option<String>,
-    pub edge: Option<GraphEdge>,
+pub struct MatchNode {
+    pub slot: usize,
+    /// Columns of the graph's nodes that have to be true.
+    pub filters: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub struct GraphEdge {
-    /// -1 `<-[]-`, 0 `-[]-`, 1 `-[]->`
-    pub direction: i8,
-    pub min: u32,
-    pub max: u32,
+pub struct MatchEdge {
+    pub slot: usize,
+    pub direction: Direction,
+    /// Least and most edges in a row.
+    pub range: (u32, u32),
+    /// Columns of the graph's edges that have to be true, for each.
+    pub filters: Vec<usize>,
+    /// Columns of the graph's nodes that have to be true, for each between the ends.
+    pub inner_filters: Vec<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum MatchOutput {
+    Node {
+        slot: usize,
+        column: usize,
+    },
+    /// Of an edge that is one.
+    Edge {
+        slot: usize,
+        column: usize,
+    },
+    /// Over the edges of a path, or the nodes between its ends.
+    Path {
+        slot: usize,
+        inner: bool,
+        fold: PathFold,
+        column: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathFold {
+    /// The values as an array.
+    Map,
+    /// Whether one is true.
+    Any,
+    /// Whether all are.
+    All,
 }
 
 /// A scalar expression with its type.

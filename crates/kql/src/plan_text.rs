@@ -225,9 +225,10 @@ impl Plan {
             Node::IpLookup { input, table, .. } => vec![input, table],
             Node::Union { inputs } => inputs.iter().collect(),
             Node::Plugin { input, .. } | Node::Invoke { input, .. } => input.iter().collect(),
-            Node::GraphMatch(graph) => {
-                std::iter::once(&graph.edges).chain(graph.nodes.iter().map(|n| &n.0)).collect()
+            Node::Graph(graph) | Node::GraphNodes { graph, .. } | Node::GraphEdges(graph) => {
+                vec![&graph.edges, &graph.nodes]
             }
+            Node::GraphMatch(found) => vec![&found.graph.edges, &found.graph.nodes],
             Node::Batch { input, branches } => {
                 std::iter::once(input).chain(branches.iter().map(|b| &b.1)).collect()
             }
@@ -271,9 +272,10 @@ impl Plan {
             Node::IpLookup { input, table, .. } => vec![input, table],
             Node::Union { inputs } => inputs.iter_mut().collect(),
             Node::Plugin { input, .. } | Node::Invoke { input, .. } => input.iter_mut().collect(),
-            Node::GraphMatch(graph) => std::iter::once(&mut graph.edges)
-                .chain(graph.nodes.iter_mut().map(|n| &mut n.0))
-                .collect(),
+            Node::Graph(graph) | Node::GraphNodes { graph, .. } | Node::GraphEdges(graph) => {
+                vec![&mut graph.edges, &mut graph.nodes]
+            }
+            Node::GraphMatch(found) => vec![&mut found.graph.edges, &mut found.graph.nodes],
         }
     }
 
@@ -391,7 +393,13 @@ impl Node {
             Node::Scan { .. } => "scan",
             Node::Plugin { .. } => "evaluate",
             Node::GetSchema { .. } => "getschema",
-            Node::GraphMatch(_) => "graph-match",
+            Node::Graph(_) => "make-graph",
+            Node::GraphNodes { .. } => "graph nodes",
+            Node::GraphEdges(_) => "graph edges",
+            Node::GraphMatch(found) => match found.shortest {
+                None => "graph-match",
+                Some(_) => "graph-shortest-paths",
+            },
             Node::Batch { .. } => "fork",
             Node::Invoke { .. } => "invoke",
         }
@@ -405,6 +413,11 @@ impl Plugin {
             Plugin::Pivot { .. } => "pivot",
             Plugin::Narrow => "narrow",
             Plugin::RowsNear { .. } => "rows_near",
+            Plugin::Patterns { kind, .. } => match kind {
+                PatternKind::Clusters { .. } => "autocluster",
+                PatternKind::Frequent { .. } => "basket",
+                PatternKind::Differences { .. } => "diffpatterns",
+            },
         }
     }
 }

@@ -21,6 +21,11 @@ pub fn functions() -> Vec<Entry> {
     sorted(functions::all().map(|f| (f.name, reason(f.name))).chain(bound))
 }
 
+/// Functions of the expressions in `graph-match … where … project`.
+pub fn graph_functions() -> Vec<Entry> {
+    sorted(bind::GRAPH_FUNCTIONS.iter().map(|name| (*name, None)))
+}
+
 /// Aggregates, older names too.
 pub fn aggregates() -> Vec<Entry> {
     sorted(aggregates::names().map(|name| (name, None)))

@@ -196,6 +196,40 @@ pub struct NestedLevel {
     pub descending: Option<bool>,
 }
 
+/// `(a)-[e]->(b)<-[f*1..3]-(c)`: one node more than edges. What has no name cannot be referred to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphPath {
+    pub nodes: Vec<Option<Name>>,
+    pub edges: Vec<GraphStep>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphStep {
+    pub name: Option<Name>,
+    pub direction: Direction,
+    /// How many edges in a row, least and most; `None` for one.
+    pub range: Option<(u32, u32)>,
+}
+
+/// Which way an edge of a pattern points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `-[]->`
+    Right,
+    /// `<-[]-`
+    Left,
+    /// `-[]-`
+    Any,
+}
+
+/// `nodes as N with_node_id=id`
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphTable {
+    pub edges: bool,
+    pub name: Option<Name>,
+    pub options: Settings,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub name: Name,
@@ -336,7 +370,31 @@ pub enum OperatorKind {
         kind: Name,
         properties: Vec<(String, String)>,
     },
-    /// An operator of the language that is recognised and not carried out (graphs …).
+    /// `make-graph a --> b with Nodes on key`
+    MakeGraph {
+        source: Name,
+        target: Name,
+        /// Tables of nodes, each with the name of its key.
+        nodes: Vec<(Expr, Name)>,
+        /// `with_node_id=`: the name of the nodes' only column.
+        node_id: Option<Name>,
+    },
+    /// `graph-match`, `graph-shortest-paths`
+    GraphMatch {
+        shortest: bool,
+        options: Settings,
+        paths: Vec<GraphPath>,
+        predicate: Option<Expr>,
+        project: Vec<Expr>,
+    },
+    /// `graph-where-nodes`, `graph-where-edges`
+    GraphWhere {
+        edges: bool,
+        predicate: Expr,
+    },
+    GraphMarkComponents(Settings),
+    GraphToTable(Vec<GraphTable>),
+    /// An operator of the language that is recognised and not carried out.
     Other {
         name: String,
     },

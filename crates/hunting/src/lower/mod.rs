@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use subqueries::SubQueries;
-use vigie_kql::plan::{Column, Expr, ExprKind, INGESTION_TIME, Node, Plan, SortKey};
+use vigie_kql::plan::{Column, Expr, ExprKind, Graph, INGESTION_TIME, Node, Plan, SortKey};
 use vigie_kql::types::{Type, Value};
 
 /// Most rows of a sub-query that become a list.
@@ -128,7 +128,7 @@ impl<'a> Planner<'a> {
         };
         let lowered = self.plan(input).await?;
         let rows = self.rows(lowered).await?;
-        let (columns, arrays) = operators::plugin(plugin, &input.columns, &rows)?;
+        let (columns, arrays) = operators::plugin(plugin, &input.columns, &plan.columns, &rows)?;
         let count = arrays.first().map_or(rows.num_rows(), |array| array.len());
         let batch = operators::batch(&schema_of(&columns), arrays, count)?;
         Ok((columns, batch))
@@ -378,7 +378,7 @@ impl<'a> Planner<'a> {
                     let lowered = self.lower(input).await?;
                     not_in_groups(&lowered, "evaluate")?;
                     let rows = self.rows(lowered).await?;
-                    let (made, batch) = operators::plugin(plugin, &input.columns, &rows)?;
+                    let (made, batch) = operators::plugin(plugin, &input.columns, columns, &rows)?;
                     // Declared columns are found by name; what is missing is null.
                     let arrays = columns.iter().map(|column| {
                         let found = made.iter().position(|c| c.name == column.name);
@@ -389,6 +389,21 @@ impl<'a> Planner<'a> {
                         )
                     });
                     let arrays = arrays.collect::<Result<Vec<_>, QueryError>>()?;
+                    self.computed(columns, arrays)?
+                }
+                Node::GraphNodes { graph, make } => {
+                    let (nodes, edges) = self.graph(graph).await?;
+                    let arrays = operators::graph_nodes(graph, make, columns, &nodes, &edges)?;
+                    self.computed(columns, arrays)?
+                }
+                Node::GraphEdges(graph) => {
+                    let (nodes, edges) = self.graph(graph).await?;
+                    let arrays = operators::graph_edges(graph, &nodes, &edges)?;
+                    self.computed(columns, arrays)?
+                }
+                Node::GraphMatch(pattern) => {
+                    let (nodes, edges) = self.graph(&pattern.graph).await?;
+                    let arrays = operators::graph_match(pattern, columns, &nodes, &edges)?;
                     self.computed(columns, arrays)?
                 }
                 Node::Invoke { function, .. } => {
@@ -413,6 +428,16 @@ impl<'a> Planner<'a> {
         let batches = self.context.execute_logical_plan(plan).await?.collect().await?;
         let schema = batches.first().map_or(schema, |batch| batch.schema());
         Ok(arrow::compute::concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
+    }
+
+    /// The rows of a graph's nodes and edges.
+    async fn graph(&mut self, graph: &'a Graph) -> Result<(RecordBatch, RecordBatch), QueryError> {
+        let nodes = self.lower(&graph.nodes).await?;
+        not_in_groups(&nodes, "graph-match")?;
+        let nodes = self.rows(nodes).await?;
+        let edges = self.lower(&graph.edges).await?;
+        not_in_groups(&edges, "graph-match")?;
+        Ok((nodes, self.rows(edges).await?))
     }
 
     /// The rows of `input` with further values behind its columns, hidden columns last.

@@ -7,8 +7,10 @@ use crate::expressions::{column_name, typed, unsupported};
 use crate::functions::{self, arrow_type};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::functions_aggregate::expr_fn as agg;
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use vigie_kql::plan::{Aggregate, Expr, ExprKind};
 use vigie_kql::types::{Type, Value};
@@ -40,9 +42,7 @@ impl Planner<'_> {
         for aggregate in aggregates {
             self.aggregate(aggregate, &mut calls, &mut finals)?;
         }
-        let calls: Vec<Df> = (calls.into_iter().enumerate())
-            .map(|(at, call)| call.alias(format!("a{at}")))
-            .collect();
+        let calls = distinct(calls, &mut finals)?;
         let grouped = match calls.is_empty() {
             true => LogicalPlanBuilder::from(input).project(groups)?.distinct()?.build()?,
             false => LogicalPlanBuilder::from(input).aggregate(groups, calls)?.build()?,
@@ -292,4 +292,31 @@ impl Planner<'_> {
 /// A value in another type; null where it cannot be one.
 fn as_type(value: Df, from: Type, to: Type) -> Df {
     if from == to { value } else { functions::cast(from, to).call(vec![value]) }
+}
+
+/// The calls as `a0`, `a1` …, one of several that are the same: DataFusion 55 gives two equal
+/// aggregates with a computed argument one name, and then refuses the plan. `finals` read what is
+/// left.
+fn distinct(calls: Vec<Df>, finals: &mut [Df]) -> Result<Vec<Df>, QueryError> {
+    let mut left: Vec<(usize, Df)> = Vec::new();
+    let mut names: HashMap<String, String> = HashMap::new();
+    for (at, call) in calls.into_iter().enumerate() {
+        let same = left.iter().find(|(_, known)| *known == call && !call.is_volatile());
+        match same {
+            Some((first, _)) => {
+                names.insert(format!("a{at}"), format!("a{first}"));
+            }
+            None => left.push((at, call)),
+        }
+    }
+    for value in finals {
+        let renamed = value.clone().transform(|part| match &part {
+            Df::Column(column) if names.contains_key(&column.name) => {
+                Ok(Transformed::yes(ident(&names[&column.name])))
+            }
+            _ => Ok(Transformed::no(part)),
+        });
+        *value = renamed?.data;
+    }
+    Ok(left.into_iter().map(|(at, call)| call.alias(format!("a{at}"))).collect())
 }

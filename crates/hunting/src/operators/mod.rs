@@ -1,9 +1,12 @@
 //! Operators that DataFusion has not, over rows in memory: cells in, cells out.
 
+mod graph;
+mod graph_match;
 mod groups;
 mod ip_lookup;
 mod key_value;
 mod nested;
+mod patterns;
 mod plugins;
 mod reduce;
 mod rows;
@@ -11,6 +14,8 @@ mod scan;
 mod series;
 mod window;
 
+pub use graph::{graph_edges, graph_nodes};
+pub use graph_match::graph_match;
 pub use groups::{group_order, group_starts, reordered, without_scan_keys};
 pub use ip_lookup::IpLookup;
 pub use key_value::parse_kv;

@@ -1,6 +1,7 @@
 //! Plugins of `evaluate`.
 
 use super::groups::comparable;
+use super::patterns::Patterns;
 use crate::error::QueryError;
 use crate::expressions::scalar_value;
 use crate::functions::{Cell, Cells, array_of, convert_cell, text};
@@ -14,9 +15,12 @@ use vigie_kql::plan::{Column, Conflict, Plugin};
 use vigie_kql::types::{Type, Value};
 
 /// The plugin's columns and their values.
+///
+/// `declared` are the columns that the query's plan has.
 pub fn plugin(
     plugin: &Plugin,
     columns: &[Column],
+    declared: &[Column],
     rows: &RecordBatch,
 ) -> Result<(Vec<Column>, Vec<ArrayRef>), QueryError> {
     match plugin {
@@ -27,6 +31,10 @@ pub fn plugin(
         Plugin::Pivot { keys, missing } => pivot(*keys, missing, columns, rows),
         Plugin::Narrow => narrow(columns, rows),
         Plugin::RowsNear { before, after } => rows_near(*before, *after, columns, rows),
+        Plugin::Patterns { kind, weight, attributes, wildcards } => {
+            let patterns = Patterns { kind, weight: *weight, attributes, wildcards };
+            Ok((declared.to_vec(), patterns.arrays(columns, declared, rows)?))
+        }
     }
 }
 

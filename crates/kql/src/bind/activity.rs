@@ -391,7 +391,7 @@ impl Binder<'_> {
     }
 
     /// Binds a template's text.
-    fn template(&mut self, text: &str, env: Env, span: Span) -> Bind<Plan> {
+    pub(super) fn template(&mut self, text: &str, env: Env, span: Span) -> Bind<Plan> {
         let parsed = parser::parse(text);
         self.nested(span, |binder| {
             let mut env = env;
@@ -437,7 +437,7 @@ fn filled(template: &str, names: &[String]) -> String {
 }
 
 /// A column's name as the language writes it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

@@ -175,7 +175,7 @@ impl Binder<'_> {
             );
             return self.fail(diagnostics::TYPE_MISMATCH, condition.span, message);
         };
-        shift(&mut b, lefts);
+        renumber(&mut b, &|at| at - lefts);
         Ok((cast(a, ty), cast(b, ty)))
     }
 
@@ -356,17 +356,17 @@ pub(super) fn visit(value: &Expr, see: &mut impl FnMut(usize)) {
     }
 }
 
-/// Columns counted from `by` on are counted from 0.
-fn shift(value: &mut Expr, by: usize) {
+/// Other numbers for the columns that an expression reads.
+pub(super) fn renumber(value: &mut Expr, place: &impl Fn(usize) -> usize) {
     match &mut value.kind {
-        ExprKind::Column(at) => *at -= by,
-        ExprKind::Call { arguments, .. } => arguments.iter_mut().for_each(|a| shift(a, by)),
-        ExprKind::Cast(inner) => shift(inner, by),
+        ExprKind::Column(at) => *at = place(*at),
+        ExprKind::Call { arguments, .. } => arguments.iter_mut().for_each(|a| renumber(a, place)),
+        ExprKind::Cast(inner) => renumber(inner, place),
         ExprKind::Member { base, key } => {
-            shift(base, by);
-            shift(key, by);
+            renumber(base, place);
+            renumber(key, place);
         }
-        ExprKind::InQuery { value, .. } => shift(value, by),
+        ExprKind::InQuery { value, .. } => renumber(value, place),
         ExprKind::Literal(_) | ExprKind::ScalarQuery(_) | ExprKind::ScanState { .. } => {}
     }
 }

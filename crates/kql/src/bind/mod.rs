@@ -3,8 +3,10 @@
 mod activity;
 mod calls;
 mod columns;
+mod graphs;
 mod join;
 mod names;
+mod patterns;
 mod plugins;
 mod scalar;
 mod series;
@@ -12,6 +14,7 @@ mod subplans;
 mod summarize;
 mod tabular;
 
+pub(crate) use graphs::FUNCTIONS as GRAPH_FUNCTIONS;
 pub(crate) use plugins::REFUSED as REFUSED_PLUGINS;
 
 use crate::diagnostics::{self, Diagnostic, Span};
@@ -24,11 +27,14 @@ use std::rc::Rc;
 
 /// Names of the plugins that are carried out.
 pub(crate) fn plugin_names() -> impl Iterator<Item = &'static str> {
-    plugins::NAMES.iter().copied().chain(activity::names())
+    plugins::NAMES.iter().chain(patterns::NAMES).copied().chain(activity::names())
 }
 
 /// Deepest nesting of function calls and sub-queries.
 const MAX_DEPTH: usize = 64;
+
+/// What messages say of a graph where rows are needed.
+const NOT_ROWS: &str = "a graph is no table; 'graph-match' or 'graph-to-table' make rows of it";
 
 /// What a query is bound against besides the database.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +84,7 @@ pub fn bind(
             diagnostics: Vec::new(),
             depth: 0,
             shared: 0,
+            exported: Vec::new(),
             options: Vec::new(),
             render: None,
         };
@@ -136,6 +143,8 @@ struct Binder<'d> {
     depth: usize,
     /// Ids given to shared plans.
     shared: u32,
+    /// Tables that the statement at hand named for later ones.
+    exported: Vec<(String, Plan)>,
     options: Vec<(String, Option<Value>)>,
     render: Option<Render>,
 }
@@ -252,7 +261,16 @@ impl Binder<'_> {
         let mut env = Env::default();
         let mut plans = Vec::new();
         for statement in statements {
-            match self.statement(statement, &mut env) {
+            let bound = self.statement(statement, &mut env);
+            for (name, table) in std::mem::take(&mut self.exported) {
+                env = env.with(&name, Binding::Table(table));
+            }
+            match bound {
+                Ok(Some(Bound::Plan(plan))) if matches!(*plan.node, Node::Graph(_)) => {
+                    if let Statement::Expression(expr) = statement {
+                        let _: Bind<()> = self.fail(diagnostics::NOT_ALLOWED, expr.span, NOT_ROWS);
+                    }
+                }
                 Ok(Some(Bound::Plan(plan))) => {
                     let plan = columns::without_hidden(plan);
                     plans.extend(subplans::unfold(plan, &mut self.shared));
@@ -314,7 +332,7 @@ impl Binder<'_> {
     /// An expression that is tabular or scalar.
     fn any(&mut self, expr: &syntax::Expr, env: &Env) -> Bind<Bound> {
         if self.is_tabular(expr, env) {
-            return self.tabular(expr, env, None).map(Bound::Plan);
+            return self.tabular_or_graph(expr, env, None).map(Bound::Plan);
         }
         self.scalar(expr, &Row::none("let"), env).map(Bound::Scalar)
     }

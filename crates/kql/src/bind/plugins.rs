@@ -25,21 +25,15 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("ai_chat_completion", "no query of this server calls out"),
     ("ai_chat_completion_prompt", "no query of this server calls out"),
     ("ai_embeddings", "no query of this server calls out"),
-    ("autocluster", "not built yet"),
     ("azure_digital_twins_query_request", "no query of this server calls out"),
-    ("basket", "not built yet"),
     ("cosmosdb_sql_request", "no query of this server calls out"),
-    ("diffpatterns", "not built yet"),
-    ("diffpatterns_text", "not built yet"),
-    ("funnel_sequence", "not built yet"),
-    ("funnel_sequence_completion", "not built yet"),
+    ("diffpatterns_text", "what it finds is not documented"),
     ("http_request", "no query of this server calls out"),
     ("http_request_post", "no query of this server calls out"),
     ("infer_storage_schema", "no query of this server calls out"),
     ("infer_storage_schema_with_suggestions", "no query of this server calls out"),
     ("mysql_request", "no query of this server calls out"),
     ("postgresql_request", "no query of this server calls out"),
-    ("preview", "not built yet"),
     ("python", "no foreign code runs inside a query"),
     ("r", "no foreign code runs inside a query"),
     ("sql_request", "no query of this server calls out"),
@@ -79,6 +73,14 @@ impl Binder<'_> {
             (name @ ("geo_line_lookup" | "geo_polygon_lookup"), Some(input)) => {
                 self.geo_lookup(&input, arguments, name == "geo_polygon_lookup", span, env)
             }
+            (name @ ("autocluster" | "basket" | "diffpatterns"), Some(input)) => {
+                self.patterns(name, input, arguments, span, env)
+            }
+            ("funnel_sequence", Some(input)) => self.funnel_sequence(input, arguments, span, env),
+            ("funnel_sequence_completion", Some(input)) => {
+                self.funnel_completion(&input, arguments, span, env)
+            }
+            ("preview", Some(input)) => self.preview(input, arguments, span, env),
             ("rows_near", Some(input)) => self.rows_near(input, arguments, span, env),
             ("dcount_intersect", Some(input)) => {
                 let columns = input.columns.clone();
@@ -99,7 +101,7 @@ impl Binder<'_> {
                     Some((_, reason)) => format!("the plugin '{name}' is not supported: {reason}"),
                     None => format!("the plugin '{name}' is not supported"),
                 };
-                let known = NAMES.iter().copied().chain(super::activity::names());
+                let known = super::plugin_names();
                 let diagnostic =
                     Diagnostic::new(diagnostics::NOT_SUPPORTED, function.span, message)
                         .suggest(name, known);

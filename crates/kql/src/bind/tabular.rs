@@ -93,6 +93,19 @@ impl Binder<'_> {
         env: &Env,
         context: Option<&[Column]>,
     ) -> Bind<Plan> {
+        let bound = self.tabular_or_graph(written, env, context)?;
+        if let Node::Graph(_) = *bound.node {
+            return self.fail(diagnostics::TYPE_MISMATCH, written.span, super::NOT_ROWS);
+        }
+        Ok(bound)
+    }
+
+    pub(super) fn tabular_or_graph(
+        &mut self,
+        written: &syntax::Expr,
+        env: &Env,
+        context: Option<&[Column]>,
+    ) -> Bind<Plan> {
         let span = written.span;
         match &written.kind {
             Syntax::Name(name) if name.is_empty() => {
@@ -104,7 +117,7 @@ impl Binder<'_> {
             }
             Syntax::Pipe { source, operators } => {
                 let mut env = env.clone();
-                let mut bound = self.tabular(source, &env, context)?;
+                let mut bound = self.tabular_or_graph(source, &env, context)?;
                 for operator in operators {
                     bound = self.operator(Some(bound), operator, &mut env)?;
                 }
@@ -366,8 +379,25 @@ impl Binder<'_> {
         let Some(input) = input else {
             return self.unsupported(span, "this operator without an input");
         };
+        if let Node::Batch { .. } = *input.node {
+            let message = "no operator can follow one that makes several tables";
+            return self.fail(diagnostics::NOT_ALLOWED, span, message);
+        }
+        if let Node::Graph(graph) = *input.node {
+            return self.graph_operator(*graph, operator, env);
+        }
         let columns = input.columns.clone();
         Ok(match &operator.kind {
+            OperatorKind::MakeGraph { source, target, nodes, node_id } => {
+                self.make_graph(input, [source, target], nodes, node_id.as_ref(), env)?
+            }
+            OperatorKind::GraphMatch { .. }
+            | OperatorKind::GraphWhere { .. }
+            | OperatorKind::GraphMarkComponents(_)
+            | OperatorKind::GraphToTable(_) => {
+                let message = "the input is no graph; 'make-graph' makes one of a table of edges";
+                return self.fail(diagnostics::NOT_ALLOWED, span, message);
+            }
             OperatorKind::Where(predicate) => {
                 // A wrong condition does not hide what is wrong behind it.
                 match self.condition(predicate, &Row::of(&columns, "where"), env) {
@@ -509,6 +539,30 @@ impl Binder<'_> {
             // Those that need no input were taken above.
             _ => return self.fail(diagnostics::NOT_ALLOWED, span, "the operator takes no input"),
         })
+    }
+
+    /// An operator whose input is a graph.
+    fn graph_operator(&mut self, graph: Graph, operator: &Operator, env: &mut Env) -> Bind<Plan> {
+        let span = operator.span;
+        match &operator.kind {
+            OperatorKind::GraphMatch { shortest, options, paths, predicate, project } => {
+                let predicate = predicate.as_ref();
+                self.graph_match(graph, *shortest, options, paths, predicate, project, span, env)
+            }
+            OperatorKind::GraphWhere { edges, predicate } => {
+                self.graph_where(graph, *edges, predicate, env)
+            }
+            OperatorKind::GraphMarkComponents(options) => {
+                self.mark_components(graph, options, span)
+            }
+            OperatorKind::GraphToTable(tables) => self.graph_to_table(&graph, tables),
+            OperatorKind::As(name) => {
+                let graph = plan(Vec::new(), Node::Graph(Box::new(graph)));
+                *env = env.with(&name.text, Binding::Table(graph.clone()));
+                Ok(graph)
+            }
+            _ => self.fail(diagnostics::NOT_ALLOWED, span, super::NOT_ROWS),
+        }
     }
 
     fn print(&mut self, written: &[syntax::Expr], env: &Env) -> Bind<Plan> {

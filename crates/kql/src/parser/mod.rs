@@ -1,6 +1,7 @@
 //! Tokens → syntax tree, with every error that can be told apart.
 
 mod expressions;
+mod graphs;
 mod operators;
 
 use crate::diagnostics::{Diagnostic, SYNTAX, Span};

@@ -7,19 +7,8 @@ use crate::syntax::*;
 use crate::types::{Type, Value};
 
 /// Operators that are recognised so that the message can name them.
-pub const OTHERS: &[&str] = &[
-    "make-graph",
-    "graph-match",
-    "graph-shortest-paths",
-    "graph-mark-components",
-    "graph-to-table",
-    "graph-where-nodes",
-    "graph-where-edges",
-    "macro-expand",
-    "assert-schema",
-    "execute-and-cache",
-    "__partitionby",
-];
+pub const OTHERS: &[&str] =
+    &["macro-expand", "assert-schema", "execute-and-cache", "__partitionby"];
 
 /// Names of operators, for suggestions and the reference.
 pub const NAMES: &[&str] = &[
@@ -64,6 +53,13 @@ pub const NAMES: &[&str] = &[
     "fork",
     "facet",
     "scan",
+    "make-graph",
+    "graph-match",
+    "graph-shortest-paths",
+    "graph-mark-components",
+    "graph-to-table",
+    "graph-where-nodes",
+    "graph-where-edges",
     "search",
     "find",
     "render",
@@ -173,7 +169,10 @@ impl Parser {
     }
 
     /// Items with commas between them, one or more; one more comma at the end is forgiven.
-    fn items<T>(&mut self, mut item: impl FnMut(&mut Parser) -> Parse<T>) -> Parse<Vec<T>> {
+    pub(super) fn items<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Parser) -> Parse<T>,
+    ) -> Parse<Vec<T>> {
         let mut items = vec![item(self)?];
         while self.eat(",") {
             if self.ends_operator() || self.is_word("by") {
@@ -358,6 +357,17 @@ impl Parser {
                 }
                 OperatorKind::Render { kind, properties }
             }
+            "make-graph" => self.make_graph()?,
+            "graph-match" => self.graph_match(false)?,
+            "graph-shortest-paths" => self.graph_match(true)?,
+            "graph-where-nodes" | "graph-where-edges" => OperatorKind::GraphWhere {
+                edges: name.ends_with("edges"),
+                predicate: self.expression()?,
+            },
+            "graph-mark-components" => {
+                OperatorKind::GraphMarkComponents(self.settings(&["kind", "with_component_id"])?)
+            }
+            "graph-to-table" => OperatorKind::GraphToTable(self.items(Parser::graph_table)?),
             other if OTHERS.contains(&other) => {
                 self.skip_to_pipe();
                 OperatorKind::Other { name: other.to_owned() }
@@ -471,7 +481,7 @@ impl Parser {
     }
 
     /// A table of `union`, `search`, `find`: a name with wildcards, a call, a sub-query.
-    fn table(&mut self) -> Parse<Expr> {
+    pub(super) fn table(&mut self) -> Parse<Expr> {
         let start = self.span();
         let next_joined = self.tokens.get(self.at + 1).is_some_and(|next| {
             next.span.start == start.end && matches!(next.kind, TokenKind::Punctuation("*"))
