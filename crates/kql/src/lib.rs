@@ -5,6 +5,7 @@
 pub mod aggregates;
 mod bind;
 pub mod diagnostics;
+pub mod editor;
 pub mod functions;
 mod json;
 pub mod lexer;
