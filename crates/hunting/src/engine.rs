@@ -2,15 +2,23 @@
 
 use crate::database::Database;
 use crate::error::{Limit, QueryError};
+use crate::external::ExternalSources;
 use crate::lower::Planner;
-use crate::result::{QueryResult, ResultTable};
+use crate::result::{QueryResult, ResultTable, bytes_of};
+use crate::row_wise::RowWisePlanner;
 use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +37,8 @@ pub struct EngineConfig {
     pub threads: usize,
     /// Where queries spill; the system's folder if missing.
     pub spill_folder: Option<PathBuf>,
+    /// What `externaldata` may read.
+    pub external: ExternalSources,
     pub clock: Clock,
 }
 
@@ -36,7 +46,13 @@ impl EngineConfig {
     /// A gigabyte and all cores.
     pub fn new(clock: Clock) -> EngineConfig {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        EngineConfig { memory_bytes: 1 << 30, threads, spill_folder: None, clock }
+        EngineConfig {
+            memory_bytes: 1 << 30,
+            threads,
+            spill_folder: None,
+            external: ExternalSources::default(),
+            clock,
+        }
     }
 }
 
@@ -155,11 +171,20 @@ impl Engine {
             let options = BindOptions { now, schemas: Schemas::Known(known.clone()) };
             let query = bind(text, database.schema(), &options).map_err(QueryError::Rejected)?;
             let Some(open) = &query.open else { return Ok((query, batches)) };
-            let mut planner = Planner::new(context, database, &batches);
+            let mut planner = self.planner(context, database, &batches);
             let (columns, batch) = planner.open(open).await?;
             known.push(columns);
             batches.push(batch);
         }
+    }
+
+    fn planner<'a>(
+        &'a self,
+        context: &'a SessionContext,
+        database: &'a Database,
+        plugins: &'a [RecordBatch],
+    ) -> Planner<'a> {
+        Planner::new(context, database, plugins, &self.shared.config.external)
     }
 
     fn context(&self) -> SessionContext {
@@ -177,6 +202,7 @@ impl Engine {
             .with_config(config)
             .with_runtime_env(self.shared.environment.clone())
             .with_default_features()
+            .with_query_planner(Arc::new(Physical))
             .build();
         SessionContext::new_with_state(state)
     }
@@ -191,18 +217,41 @@ impl Engine {
         let context = self.context();
         let (query, plugins) = self.bind(&context, database, text).await?;
         let mut tables = Vec::new();
-        let mut planner = Planner::new(&context, database, &plugins);
+        let mut planner = self.planner(&context, database, &plugins);
         for plan in &query.statements {
             let lowered = planner.plan(plan).await?;
             let bounded = LogicalPlanBuilder::from(lowered).limit(0, Some(limits.rows))?.build()?;
-            let batches = context.execute_logical_plan(bounded).await?.collect().await?;
-            let table = ResultTable { columns: plan.columns.clone(), batches };
-            if table.bytes() > limits.bytes.saturating_mul(2) {
-                return Err(QueryError::Limit(Limit::Size));
+            let mut rows = context.execute_logical_plan(bounded).await?.execute_stream().await?;
+            let mut table = ResultTable { columns: plan.columns.clone(), batches: Vec::new() };
+            let mut bytes = 0usize;
+            while let Some(batch) = rows.next().await {
+                let batch = batch?;
+                bytes += bytes_of(&batch);
+                // What is larger in memory than twice the limit is larger than it as text.
+                if bytes > limits.bytes.saturating_mul(2) {
+                    return Err(QueryError::Limit(Limit::Size));
+                }
+                table.batches.push(batch);
             }
             tables.push(table);
         }
         Ok(QueryResult { tables, render: query.render, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    /// Plans a query and does not run it, but for what plans depend on (`toscalar`, open plugins).
+    /// How long it took from text to physical plan.
+    ///
+    /// Errors: those of [`Engine::run`] that do not need a row.
+    pub async fn compile(&self, database: &Database, text: &str) -> Result<Duration, QueryError> {
+        let began = Instant::now();
+        let context = self.context();
+        let (query, plugins) = self.bind(&context, database, text).await?;
+        let mut planner = self.planner(&context, database, &plugins);
+        for plan in &query.statements {
+            let lowered = planner.plan(plan).await?;
+            context.state().create_physical_plan(&lowered).await?;
+        }
+        Ok(began.elapsed())
     }
 
     /// What a query becomes at a stage of its way.
@@ -239,7 +288,7 @@ impl Engine {
         if stage == Stage::Plan {
             return Ok(query.to_string());
         }
-        let mut planner = Planner::new(&context, database, &plugins);
+        let mut planner = self.planner(&context, database, &plugins);
         for plan in &query.statements {
             let lowered = planner.plan(plan).await?;
             let state = context.state();
@@ -316,5 +365,23 @@ impl<T> Future for AbortOnDrop<T> {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+/// DataFusion's planner, and the nodes of our own.
+#[derive(Debug)]
+struct Physical;
+
+#[async_trait]
+impl QueryPlanner for Physical {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let own: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(RowWisePlanner)];
+        DefaultPhysicalPlanner::with_extension_planners(own)
+            .create_physical_plan(plan, session)
+            .await
     }
 }

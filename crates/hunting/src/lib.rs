@@ -5,15 +5,18 @@ mod database;
 mod engine;
 mod error;
 mod expressions;
+mod external;
 mod functions;
 mod geo;
 pub mod lake;
 mod lower;
 mod operators;
 mod result;
+mod row_wise;
 mod sketches;
 
 pub use database::Database;
 pub use engine::{Engine, EngineConfig, Limits, Stage};
 pub use error::{Limit, QueryError};
+pub use external::ExternalSources;
 pub use result::{QueryResult, ResultTable};

@@ -1,7 +1,7 @@
 //! Rows that a query gave, and the forms in which they are written.
 
 use crate::functions::{Cell, Cells, decimal_text, real_text, text};
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, RecordBatch, StringViewArray};
 use serde_json::Value as Json;
 use std::io::{self, Write};
 use vigie_kql::plan::{Column, Render};
@@ -24,6 +24,18 @@ pub struct ResultTable {
     pub(crate) batches: Vec<RecordBatch>,
 }
 
+/// Bytes of a batch's own values: buffers that slices share count for what each shows of them.
+pub(crate) fn bytes_of(batch: &RecordBatch) -> usize {
+    let column = |array: &ArrayRef| match array.as_any().downcast_ref::<StringViewArray>() {
+        Some(texts) => {
+            let long = texts.views().iter().map(|view| *view as u32 as usize).filter(|n| *n > 12);
+            texts.len() * 16 + long.sum::<usize>()
+        }
+        None => array.to_data().get_slice_memory_size().unwrap_or(0),
+    };
+    batch.columns().iter().map(column).sum()
+}
+
 impl ResultTable {
     pub fn rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
@@ -31,7 +43,7 @@ impl ResultTable {
 
     /// Memory that the rows take.
     pub(crate) fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+        self.batches.iter().map(bytes_of).sum()
     }
 
     /// The result as the API writes it: `{"Stats":{"ExecutionTime","dataset_statistics"},

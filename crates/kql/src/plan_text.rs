@@ -443,6 +443,21 @@ pub fn null_of(ty: Type) -> Value {
     if ty == Type::String { Value::String("".into()) } else { Value::Null(ty) }
 }
 
+/// Calls `see` with every column that an expression reads.
+pub fn visit(value: &Expr, see: &mut impl FnMut(usize)) {
+    match &value.kind {
+        ExprKind::Column(at) => see(*at),
+        ExprKind::Call { arguments, .. } => arguments.iter().for_each(|a| visit(a, see)),
+        ExprKind::Cast(inner) => visit(inner, see),
+        ExprKind::Member { base, key } => {
+            visit(base, see);
+            visit(key, see);
+        }
+        ExprKind::InQuery { value, .. } => visit(value, see),
+        ExprKind::Literal(_) | ExprKind::ScalarQuery(_) | ExprKind::ScanState { .. } => {}
+    }
+}
+
 /// Whether an expression's value depends on a row.
 pub fn reads_columns(value: &Expr) -> bool {
     match &value.kind {

@@ -6,6 +6,7 @@ use crate::error::QueryError;
 use crate::expressions::{column_name, typed, unsupported};
 use crate::functions::{Cell, array_of};
 use crate::operators;
+use crate::row_wise::RowOperator as _;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
@@ -54,13 +55,23 @@ impl<'a> Planner<'a> {
         let values: Vec<&Expr> = items.iter().map(|item| &item.expr).collect();
         let outer = self.rows_with(input, &values).await?;
         let width = input.columns.len();
-        let expand =
-            operators::Expand { items, kind: *kind, item_index: *item_index, limit, width };
-        let made = expand.rows(&outer, context)?;
+        let expand = super::expand(items, *kind, *item_index, limit, context);
+        let values = &outer.columns()[width..width + items.len()];
+        let made = expand.make(values, outer.num_rows())?;
         // The group is the row of the input.
         let group = format!("g{}", self.contexts.len());
         let mut fields = schema_of(context).fields().to_vec();
-        let mut arrays = made.arrays;
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        for at in 0..context.len() {
+            let item = items.iter().position(|item| item.output == at);
+            let index = (*item_index && at == context.len() - 1).then_some(items.len());
+            arrays.push(match item.or(index) {
+                Some(own) => made.arrays[own].clone(),
+                None => {
+                    take(outer.column(at), &made.origin, None).map_err(DataFusionError::from)?
+                }
+            });
+        }
         fields.push(Arc::new(Field::new(&group, DataType::Int64, true)));
         let origin = made.origin.values().iter().map(|row| i64::from(*row));
         arrays.push(Arc::new(origin.collect::<Int64Array>()));

@@ -8,6 +8,8 @@
 
 mod groups;
 mod join;
+mod needs;
+mod range;
 mod scan;
 mod subqueries;
 mod summarize;
@@ -16,28 +18,32 @@ mod windows;
 use crate::database::Database;
 use crate::error::QueryError;
 use crate::expressions::{Lower, SubResults, column_name, key, scalar_value, typed, unsupported};
+use crate::external::ExternalSources;
 use crate::functions::arrow_type;
 use crate::operators;
+use crate::row_wise::{RowOperator, row_wise};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::functions_aggregate::expr_fn as agg;
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use subqueries::SubQueries;
-use vigie_kql::plan::{Column, Expr, ExprKind, Graph, INGESTION_TIME, Node, Plan, SortKey};
+use vigie_kql::plan::{
+    Column, ExpandItem, ExpandKind, Expr, ExprKind, Graph, INGESTION_TIME, Node, Plan, SortKey,
+};
 use vigie_kql::types::{Type, Value};
 
 /// Most rows of a sub-query that become a list.
 const LONGEST_LIST: usize = 1_000_000;
-/// Most rows that `range` gives.
-const LONGEST_RANGE: i64 = 10_000_000;
 
 /// One query on its way to rows.
 pub struct Planner<'a> {
@@ -52,6 +58,10 @@ pub struct Planner<'a> {
     contexts: Vec<LogicalPlan>,
     /// What plugins with open schemas gave, by their place.
     pub plugins: &'a [RecordBatch],
+    external: &'a ExternalSources,
+    needs: needs::Needs,
+    /// Memory of rows that this planner holds.
+    held: MemoryReservation,
 }
 
 impl<'a> Planner<'a> {
@@ -59,8 +69,13 @@ impl<'a> Planner<'a> {
         context: &'a SessionContext,
         database: &'a Database,
         plugins: &'a [RecordBatch],
+        external: &'a ExternalSources,
     ) -> Planner<'a> {
+        let pool = context.runtime_env().memory_pool.clone();
         Planner {
+            external,
+            needs: needs::Needs::default(),
+            held: MemoryConsumer::new("rows in memory").register(&pool),
             context,
             database,
             results: SubResults::default(),
@@ -117,6 +132,7 @@ impl<'a> Planner<'a> {
                 let table = MemTable::try_new(schema_of(&shared.columns), vec![batches])?;
                 self.shared_rows.insert(id, Arc::new(table));
             }
+            self.needs.add(plan);
             self.lower(plan).await
         })
     }
@@ -144,8 +160,19 @@ impl<'a> Planner<'a> {
         if limit.is_some() {
             builder = builder.limit(0, limit)?;
         }
-        let frame = self.context.execute_logical_plan(builder.build()?).await?;
-        Ok(frame.collect().await?)
+        self.batches(builder.build()?).await
+    }
+
+    /// Runs a plan; its batches count as memory of the query until it ends.
+    pub async fn batches(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut stream = self.context.execute_logical_plan(plan).await?.execute_stream().await?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            self.held.try_grow(crate::result::bytes_of(&batch))?;
+            batches.push(batch);
+        }
+        Ok(batches)
     }
 
     fn lower(&mut self, plan: &'a Plan) -> BoxFuture<'_, Result<LogicalPlan, QueryError>> {
@@ -156,7 +183,8 @@ impl<'a> Planner<'a> {
                 Node::Values { rows } => self.values(columns, rows)?,
                 Node::Print { items } => {
                     let one = LogicalPlanBuilder::empty(true).build()?;
-                    self.project(one, items)?
+                    let places: Vec<usize> = (0..items.len()).collect();
+                    self.project(one, items, &places)?
                 }
                 Node::Range { from, to, step } => self.range(columns[0].ty, [from, to, step])?,
                 Node::Shared { id, plan } => match self.shared_rows.get(id) {
@@ -168,25 +196,35 @@ impl<'a> Planner<'a> {
                 },
                 Node::Filter { input, predicate } => {
                     let width = input.columns.len();
+                    let read = input;
                     let input = self.lower(input).await?;
                     let predicates = std::slice::from_ref(predicate);
                     if windows::any(predicates) {
+                        let input = self.needed(input, read)?;
                         let (rows, found) = self.windowed(input, width, predicates).await?;
                         let predicate = self.expressions().predicate(&found[0])?;
                         let filtered = LogicalPlanBuilder::from(rows).filter(predicate)?.build()?;
-                        return self.project(filtered, &all_columns(columns));
+                        return self.needed(filtered, plan);
                     }
                     let predicate = self.expressions().predicate(predicate)?;
                     LogicalPlanBuilder::from(input).filter(predicate)?.build()?
                 }
                 Node::Project { input, items } => {
-                    let width = input.columns.len();
+                    let (width, read) = (input.columns.len(), input);
                     let input = self.lower(input).await?;
-                    if windows::any(items) {
-                        let (rows, items) = self.windowed(input, width, items).await?;
-                        return self.project(rows, &items);
+                    // What nobody reads may read what is not there any more.
+                    let needed = |at: &usize| self.needs.column(plan, *at);
+                    let places: Vec<usize> = (0..items.len()).filter(needed).collect();
+                    if places.is_empty() && !items.is_empty() {
+                        return self.needed(input, read);
                     }
-                    self.project(input, items)?
+                    let items: Vec<Expr> = places.iter().map(|at| items[*at].clone()).collect();
+                    if windows::any(&items) {
+                        let input = self.needed(input, read)?;
+                        let (rows, items) = self.windowed(input, width, &items).await?;
+                        return self.project(rows, &items, &places);
+                    }
+                    self.project(input, &items, &places)?
                 }
                 Node::Context => (self.contexts.last().cloned())
                     .ok_or_else(|| QueryError::Internal("no enclosing operator".to_owned()))?,
@@ -211,7 +249,7 @@ impl<'a> Planner<'a> {
                 Node::SampleDistinct { input, count, of } => {
                     let count = self.count(count)?;
                     let input = self.lower(input).await?;
-                    let projected = self.project(input, std::slice::from_ref(of))?;
+                    let projected = self.project(input, std::slice::from_ref(of), &[0])?;
                     LogicalPlanBuilder::from(projected)
                         .distinct()?
                         .limit(0, Some(count))?
@@ -306,31 +344,25 @@ impl<'a> Planner<'a> {
                 Node::MvExpand { input, items, kind, item_index, limit } => {
                     let limit = limit.as_ref().map(|limit| self.count(limit)).transpose()?;
                     let values: Vec<&Expr> = items.iter().map(|item| &item.expr).collect();
-                    let rows = self.rows_with(input, &values).await?;
-                    let width = input.columns.len();
-                    let expand = operators::Expand {
-                        items,
-                        kind: *kind,
-                        item_index: *item_index,
-                        limit,
-                        width,
-                    };
-                    let made = expand.rows(&rows, columns)?;
-                    self.made(columns, &rows, made)?
+                    let mut made: Vec<usize> = items.iter().map(|item| item.output).collect();
+                    if *item_index {
+                        made.push(columns.len() - 1);
+                    }
+                    let expand = expand(items, *kind, *item_index, limit, columns);
+                    self.row_wise(input, &values, Arc::new(expand), &made, columns).await?
                 }
                 Node::MvApply { .. } => self.mv_apply(plan).await?,
                 Node::Partition { input, by, plan } => self.partition(input, by, plan).await?,
                 Node::Parse { input, source, pattern, keep_unmatched, output } => {
-                    let rows = self.rows_with(input, &[source]).await?;
-                    let width = input.columns.len();
-                    let parse = operators::Parse::new(pattern, output, *keep_unmatched, width)?;
-                    let made = parse.rows(&rows, columns)?;
-                    self.made(columns, &rows, made)?
+                    let parse = operators::Parse::new(pattern, output, *keep_unmatched)?;
+                    let made = parse.columns();
+                    self.row_wise(input, &[source], Arc::new(parse), &made, columns).await?
                 }
                 Node::ParseKv { input, source, keys, options } => {
-                    let rows = self.rows_with(input, &[source]).await?;
-                    let made = operators::parse_kv(&rows, input.columns.len(), keys, options)?;
-                    self.made(columns, &rows, made)?
+                    let parse = Arc::new(operators::ParseKv::new(keys, options)?);
+                    let width = input.columns.len();
+                    let made: Vec<usize> = (width..width + keys.len()).collect();
+                    self.row_wise(input, &[source], parse, &made, columns).await?
                 }
                 Node::MakeSeries { input, keys, defaults, from, to, inclusive, step, nonempty } => {
                     let axis = input.columns[*keys].ty;
@@ -409,9 +441,16 @@ impl<'a> Planner<'a> {
                 Node::Invoke { function, .. } => {
                     return Err(unsupported(&format!("function '{function}'")));
                 }
-                Node::ExternalData { .. } => {
-                    let message = "externaldata: the operator of this server allows no sources";
-                    return Err(QueryError::Runtime(message.to_owned()));
+                Node::ExternalData { uris, properties } => {
+                    let mut texts = Vec::new();
+                    for uri in uris {
+                        match self.constant(uri)? {
+                            ScalarValue::Utf8View(Some(text)) => texts.push(text),
+                            _ => return Err(unsupported("an address that is no text")),
+                        }
+                    }
+                    let arrays = self.external.rows(&texts, properties, columns).await?;
+                    self.computed(columns, arrays)?
                 }
                 other => return Err(unsupported(&format!("operator '{}'", other.name()))),
             })
@@ -425,7 +464,7 @@ impl<'a> Planner<'a> {
     /// Runs a plan; its rows in their order, as one batch.
     async fn rows(&self, plan: LogicalPlan) -> Result<RecordBatch, QueryError> {
         let schema = plan.schema().inner().clone();
-        let batches = self.context.execute_logical_plan(plan).await?.collect().await?;
+        let batches = self.batches(plan).await?;
         let schema = batches.first().map_or(schema, |batch| batch.schema());
         Ok(arrow::compute::concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
     }
@@ -438,6 +477,36 @@ impl<'a> Planner<'a> {
         let edges = self.lower(&graph.edges).await?;
         not_in_groups(&edges, "graph-match")?;
         Ok((nodes, self.rows(edges).await?))
+    }
+
+    /// An operator that looks at one row at a time: it reads `values` and makes the columns `made`.
+    async fn row_wise(
+        &mut self,
+        input: &'a Plan,
+        values: &[&Expr],
+        operator: Arc<dyn RowOperator>,
+        made: &[usize],
+        columns: &[Column],
+    ) -> Result<LogicalPlan, QueryError> {
+        let lowered = self.lower(input).await?;
+        let kept = hidden(&lowered);
+        let there = |name: &String| lowered.schema().has_column_with_unqualified_name(name);
+        let through = (0..input.columns.len()).filter(|at| !made.contains(at)).map(column_name);
+        let mut exprs: Vec<Df> = through.filter(there).map(ident).collect();
+        exprs.extend(kept.iter().map(ident));
+        let mut names = Vec::new();
+        for (at, value) in values.iter().enumerate() {
+            let value = typed(self.expressions().expr(value)?, value.ty, lowered.schema())?;
+            names.push(format!("x{at}"));
+            exprs.push(value.alias(&names[at]));
+        }
+        let input = LogicalPlanBuilder::from(lowered).project(exprs)?.build()?;
+        let field = |at: &usize| Field::new(column_name(*at), arrow_type(columns[*at].ty), true);
+        let rows = row_wise(input, operator, names, made.iter().map(field).collect())?;
+        let there = |name: &String| rows.schema().has_column_with_unqualified_name(name);
+        let ordered = (0..columns.len()).map(column_name).chain(kept).filter(there).map(ident);
+        let ordered: Vec<Df> = ordered.collect();
+        Ok(LogicalPlanBuilder::from(rows).project(ordered)?.build()?)
     }
 
     /// The rows of `input` with further values behind its columns, hidden columns last.
@@ -528,11 +597,30 @@ impl<'a> Planner<'a> {
         Ok(scan.project(exprs.collect::<Vec<_>>())?.build()?)
     }
 
-    fn project(&self, input: LogicalPlan, items: &[Expr]) -> Result<LogicalPlan, QueryError> {
+    /// Those columns of `input`, which is what `plan` became, that somebody reads.
+    fn needed(&self, input: LogicalPlan, plan: &Plan) -> Result<LogicalPlan, QueryError> {
+        let names = (0..plan.columns.len()).filter(|at| self.needs.column(plan, *at));
+        let names: Vec<String> = names.map(column_name).chain(hidden(&input)).collect();
+        let there = input.schema().fields().iter().map(|field| field.name());
+        let mut kept: Vec<Df> = there.filter(|name| names.contains(name)).map(ident).collect();
+        if kept.is_empty() {
+            // Rows without a column would lose their number.
+            kept.extend(input.schema().fields().first().map(|field| ident(field.name())));
+        }
+        Ok(LogicalPlanBuilder::from(input).project(kept)?.build()?)
+    }
+
+    /// The items as columns of these numbers.
+    fn project(
+        &self,
+        input: LogicalPlan,
+        items: &[Expr],
+        places: &[usize],
+    ) -> Result<LogicalPlan, QueryError> {
         let mut exprs = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
+        for (item, at) in items.iter().zip(places) {
             let value = typed(self.expressions().expr(item)?, item.ty, input.schema())?;
-            exprs.push(value.alias(column_name(at)));
+            exprs.push(value.alias(column_name(*at)));
         }
         exprs.extend(hidden(&input).iter().map(ident));
         Ok(LogicalPlanBuilder::from(input).project(exprs)?.build()?)
@@ -633,43 +721,9 @@ impl<'a> Planner<'a> {
 
     fn range(&self, ty: Type, bounds: [&Expr; 3]) -> Result<LogicalPlan, QueryError> {
         let [from, to, step] = bounds.map(|bound| self.constant(bound));
-        let too_many = || QueryError::Limit(crate::error::Limit::Memory);
-        let values: Vec<Value> = match (from?, to?, step?) {
-            (
-                ScalarValue::Int64(Some(from)),
-                ScalarValue::Int64(Some(to)),
-                ScalarValue::Int64(Some(step)),
-            ) => {
-                if step == 0 || (to - from) / step > LONGEST_RANGE {
-                    return Err(too_many());
-                }
-                let mut values = Vec::new();
-                let mut at = from;
-                while (step > 0 && at <= to) || (step < 0 && at >= to) {
-                    values.push(match ty {
-                        Type::DateTime => Value::DateTime(at),
-                        Type::TimeSpan => Value::TimeSpan(at),
-                        _ => Value::Long(at),
-                    });
-                    at += step;
-                }
-                values
-            }
-            (
-                ScalarValue::Float64(Some(from)),
-                ScalarValue::Float64(Some(to)),
-                ScalarValue::Float64(Some(step)),
-            ) => {
-                if step == 0.0 || (to - from) / step > LONGEST_RANGE as f64 {
-                    return Err(too_many());
-                }
-                let count = ((to - from) / step).floor() as i64;
-                (0..=count).map(|at| Value::Real(from + at as f64 * step)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let columns = [Column { name: "c0".to_owned(), ty }];
-        self.values(&columns, &values.into_iter().map(|value| vec![value]).collect::<Vec<_>>())
+        let range = range::Range::of(ty, from?, to?, step?)?;
+        let source = provider_as_source(Arc::new(range.table()?));
+        Ok(LogicalPlanBuilder::scan("rows", source, None)?.build()?)
     }
 }
 
@@ -677,6 +731,19 @@ impl<'a> Planner<'a> {
 fn hidden(plan: &LogicalPlan) -> Vec<String> {
     let names = plan.schema().fields().iter().map(|field| field.name());
     names.filter(|name| name.starts_with('g')).cloned().collect()
+}
+
+/// `mv-expand` of `items` into some of `columns`.
+fn expand(
+    items: &[ExpandItem],
+    kind: ExpandKind,
+    item_index: bool,
+    limit: Option<usize>,
+    columns: &[Column],
+) -> operators::Expand {
+    let types = items.iter().map(|item| columns[item.output].ty);
+    let types = types.chain(item_index.then_some(Type::Long)).collect();
+    operators::Expand { types, kind, limit }
 }
 
 fn not_in_groups(plan: &LogicalPlan, operator: &str) -> Result<(), QueryError> {
@@ -691,11 +758,6 @@ fn not_in_groups_batch(rows: &RecordBatch, operator: &str) -> Result<(), QueryEr
         false => Ok(()),
         true => Err(unsupported(&format!("'{operator}' inside 'mv-apply' or 'partition'"))),
     }
-}
-
-fn all_columns(columns: &[Column]) -> Vec<Expr> {
-    let kind = vigie_kql::plan::ExprKind::Column;
-    columns.iter().enumerate().map(|(at, c)| Expr { ty: c.ty, kind: kind(at) }).collect()
 }
 
 /// Strings are never null.

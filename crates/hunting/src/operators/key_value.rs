@@ -1,49 +1,61 @@
 //! `parse-kv`: texts that are made of names and values.
 
-use super::Made;
 use crate::error::QueryError;
 use crate::functions::{Cell, Cells, array_of, convert_text};
-use arrow::array::{RecordBatch, UInt32Array};
+use crate::row_wise::{RowOperator, RowsMade};
+use arrow::array::{ArrayRef, UInt32Array};
 use regex::Regex;
 use vigie_kql::plan::{Column, ParseKvOptions};
 use vigie_kql::types::Type;
 
-/// The rows with the values of `keys` behind their `width` columns; the text stands at `width`.
-pub fn parse_kv(
-    rows: &RecordBatch,
-    width: usize,
-    keys: &[Column],
-    options: &ParseKvOptions,
-) -> Result<Made, QueryError> {
-    let reader = Reader::new(keys, options)?;
-    let texts = Cells::of(rows.column(width))?;
-    let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); keys.len()];
-    for row in 0..rows.num_rows() {
-        let found = reader.values(texts.get(row).as_text(), keys);
-        found.into_iter().zip(&mut values).for_each(|(value, values)| values.push(value));
-    }
-    let mut arrays = rows.columns()[..width].to_vec();
-    for (key, values) in keys.iter().zip(values) {
-        let cells = values.into_iter().map(|value| match value {
-            Some(text) => convert_text(key.ty, &text),
-            None if key.ty == Type::String => Cell::text(""),
-            None => Cell::Null,
-        });
-        arrays.push(array_of(key.ty, cells));
-    }
-    Ok(Made { origin: (0..rows.num_rows() as u32).collect::<UInt32Array>(), arrays })
+/// `parse-kv`: the values of keys as columns.
+pub struct ParseKv {
+    keys: Vec<Column>,
+    reader: Reader,
 }
 
-enum Reader<'o> {
+impl ParseKv {
+    /// Errors: an expression of the options is none.
+    pub fn new(keys: &[Column], options: &ParseKvOptions) -> Result<ParseKv, QueryError> {
+        Ok(ParseKv { keys: keys.to_vec(), reader: Reader::new(keys, options)? })
+    }
+}
+
+impl RowOperator for ParseKv {
+    fn name(&self) -> &'static str {
+        "parse-kv"
+    }
+
+    fn make(&self, values: &[ArrayRef], rows: usize) -> Result<RowsMade, QueryError> {
+        let texts = Cells::of(&values[0])?;
+        let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); self.keys.len()];
+        for row in 0..rows {
+            let found = self.reader.values(texts.get(row).as_text(), &self.keys);
+            found.into_iter().zip(&mut values).for_each(|(value, values)| values.push(value));
+        }
+        let arrays = self.keys.iter().zip(values).map(|(key, values)| {
+            let cells = values.into_iter().map(|value| match value {
+                Some(text) => convert_text(key.ty, &text),
+                None if key.ty == Type::String => Cell::text(""),
+                None => Cell::Null,
+            });
+            array_of(key.ty, cells)
+        });
+        let arrays = arrays.collect();
+        Ok(RowsMade { origin: (0..rows as u32).collect::<UInt32Array>(), arrays })
+    }
+}
+
+enum Reader {
     /// Group 1 is a name, group 2 its value.
     Regex(Regex),
     /// One expression a key.
     Anywhere(Vec<Regex>),
-    Delimited(&'o ParseKvOptions),
+    Delimited(ParseKvOptions),
 }
 
-impl Reader<'_> {
-    fn new<'o>(keys: &[Column], options: &'o ParseKvOptions) -> Result<Reader<'o>, QueryError> {
+impl Reader {
+    fn new(keys: &[Column], options: &ParseKvOptions) -> Result<Reader, QueryError> {
         let read = |pattern: &str| {
             Regex::new(pattern)
                 .map_err(|error| QueryError::Runtime(format!("'parse-kv' operator: {error}")))
@@ -60,7 +72,7 @@ impl Reader<'_> {
             });
             return Ok(Reader::Anywhere(patterns.collect::<Result<_, _>>()?));
         }
-        Ok(Reader::Delimited(options))
+        Ok(Reader::Delimited(options.clone()))
     }
 
     fn values(&self, text: &str, keys: &[Column]) -> Vec<Option<String>> {

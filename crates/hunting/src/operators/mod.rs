@@ -1,4 +1,4 @@
-//! Operators that DataFusion has not, over rows in memory: cells in, cells out.
+//! Operators that DataFusion has not: cells in, cells out.
 
 mod graph;
 mod graph_match;
@@ -18,7 +18,7 @@ pub use graph::{graph_edges, graph_nodes};
 pub use graph_match::graph_match;
 pub use groups::{group_order, group_starts, reordered, without_scan_keys};
 pub use ip_lookup::IpLookup;
-pub use key_value::parse_kv;
+pub use key_value::ParseKv;
 pub use nested::{best_of_each, keep_best, nested_rows};
 pub use plugins::plugin;
 pub use reduce::Reduce;

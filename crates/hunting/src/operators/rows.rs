@@ -1,36 +1,32 @@
-//! Operators that make rows of rows: `mv-expand` and `parse`.
+//! Operators that make rows of one row each: `mv-expand` and `parse`.
 
-use super::Made;
 use crate::error::QueryError;
 use crate::functions::{self, Cell, Cells, array_of};
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take;
-use datafusion::error::DataFusionError;
+use crate::row_wise::{RowOperator, RowsMade};
+use arrow::array::{ArrayRef, UInt32Array};
 use regex::Regex;
-use vigie_kql::plan::{
-    Column, ExpandItem, ExpandKind, ParseMode, ParseOutput, ParsePattern, ParseSegment,
-};
+use vigie_kql::plan::{ExpandKind, ParseMode, ParseOutput, ParsePattern, ParseSegment};
 use vigie_kql::types::Type;
 
 /// One row per element.
-pub struct Expand<'a> {
-    pub items: &'a [ExpandItem],
+pub struct Expand {
+    /// Types of the values' columns, then of the index where there is one.
+    pub types: Vec<Type>,
     pub kind: ExpandKind,
-    pub item_index: bool,
     pub limit: Option<usize>,
-    /// Columns of the input; the values to expand stand behind them.
-    pub width: usize,
 }
 
-impl Expand<'_> {
-    pub fn rows(&self, batch: &RecordBatch, columns: &[Column]) -> Result<Made, QueryError> {
-        let sources: Vec<ArrayRef> =
-            (0..self.items.len()).map(|at| batch.column(self.width + at).clone()).collect();
+impl RowOperator for Expand {
+    fn name(&self) -> &'static str {
+        "mv-expand"
+    }
+
+    fn make(&self, sources: &[ArrayRef], rows: usize) -> Result<RowsMade, QueryError> {
         let cells = sources.iter().map(|array| Cells::of(array)).collect::<Result<Vec<_>, _>>()?;
         let mut origin: Vec<u32> = Vec::new();
         let mut index: Vec<i64> = Vec::new();
-        let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); self.items.len()];
-        for row in 0..batch.num_rows() {
+        let mut values: Vec<Vec<Option<String>>> = vec![Vec::new(); sources.len()];
+        for row in 0..rows {
             let lists: Vec<Vec<Option<String>>> =
                 cells.iter().map(|cells| self.elements(&cells.get(row))).collect();
             let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
@@ -42,21 +38,19 @@ impl Expand<'_> {
                 }
             }
         }
-        let origin = UInt32Array::from(origin);
-        let arrays = columns.iter().enumerate().map(|(at, column)| {
-            if let Some(item) = self.items.iter().position(|item| item.output == at) {
-                let cells = values[item].iter().map(|json| element(json.as_deref(), column.ty));
-                return Ok(array_of(column.ty, cells));
-            }
-            if at >= self.width || (self.item_index && at == columns.len() - 1) {
-                return Ok(array_of(Type::Long, index.iter().map(|index| Cell::Long(*index))));
-            }
-            take(batch.column(at), &origin, None).map_err(DataFusionError::from)
-        });
-        let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        Ok(Made { origin, arrays })
+        let mut arrays: Vec<ArrayRef> = (values.iter().zip(&self.types))
+            .map(|(values, ty)| {
+                array_of(*ty, values.iter().map(|json| element(json.as_deref(), *ty)))
+            })
+            .collect();
+        if self.types.len() > sources.len() {
+            arrays.push(array_of(Type::Long, index.iter().map(|index| Cell::Long(*index))));
+        }
+        Ok(RowsMade { origin: UInt32Array::from(origin), arrays })
     }
+}
 
+impl Expand {
     /// JSON texts of the elements; null for a null element.
     fn elements(&self, cell: &Cell<'_>) -> Vec<Option<String>> {
         let Cell::Text(json) = cell else { return vec![None] };
@@ -94,21 +88,19 @@ fn element<'a>(json: Option<&'a str>, ty: Type) -> Cell<'a> {
 }
 
 /// Captures of a pattern as columns.
-pub struct Parse<'a> {
+pub struct Parse {
     regex: Regex,
-    outputs: &'a [ParseOutput],
+    outputs: Vec<ParseOutput>,
     relaxed: bool,
     keep_unmatched: bool,
-    width: usize,
 }
 
-impl<'a> Parse<'a> {
+impl Parse {
     pub fn new(
         pattern: &ParsePattern,
-        outputs: &'a [ParseOutput],
+        outputs: &[ParseOutput],
         keep_unmatched: bool,
-        width: usize,
-    ) -> Result<Parse<'a>, QueryError> {
+    ) -> Result<Parse, QueryError> {
         let regex_mode = pattern.mode == ParseMode::Regex;
         let mut text = String::from("(?s");
         if pattern.flags.contains('i') {
@@ -148,21 +140,34 @@ impl<'a> Parse<'a> {
         let regex = Regex::new(&text)
             .map_err(|error| QueryError::Runtime(format!("'parse' operator: {error}")))?;
         let relaxed = pattern.mode == ParseMode::Relaxed;
-        Ok(Parse { regex, outputs, relaxed, keep_unmatched, width })
+        Ok(Parse { regex, outputs: outputs.to_vec(), relaxed, keep_unmatched })
     }
 
-    pub fn rows(&self, batch: &RecordBatch, columns: &[Column]) -> Result<Made, QueryError> {
-        let source = batch.column(self.width).clone();
-        let source = Cells::of(&source)?;
+    /// The columns that captures become, in order: the last capture of a column wins.
+    pub fn columns(&self) -> Vec<usize> {
+        let mut columns: Vec<usize> = self.outputs.iter().map(|output| output.output).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+}
+
+impl RowOperator for Parse {
+    fn name(&self) -> &'static str {
+        "parse"
+    }
+
+    fn make(&self, values: &[ArrayRef], rows: usize) -> Result<RowsMade, QueryError> {
+        let source = Cells::of(&values[0])?;
         let mut kept: Vec<u32> = Vec::new();
         let mut captured: Vec<Vec<Cell<'static>>> = vec![Vec::new(); self.outputs.len()];
-        for row in 0..batch.num_rows() {
+        for row in 0..rows {
             let cell = source.get(row);
             let found = self.regex.captures(cell.as_text());
             let mut values: Option<Vec<Cell<'static>>> = found.as_ref().map(|found| {
                 let texts = (0..self.outputs.len())
                     .map(|at| found.name(&format!("v_{at}")).map_or("", |m| m.as_str()));
-                (texts.zip(self.outputs))
+                (texts.zip(&self.outputs))
                     .map(|(text, output)| functions::convert_text(output.ty, text).into_owned())
                     .collect()
             });
@@ -180,15 +185,10 @@ impl<'a> Parse<'a> {
                 captured[at].push(values.as_ref().map_or_else(blank, |v| v[at].clone()));
             }
         }
-        let kept = UInt32Array::from(kept);
-        let arrays = columns.iter().enumerate().map(|(at, column)| {
-            // The last capture of a name wins.
-            match self.outputs.iter().rposition(|output| output.output == at) {
-                Some(capture) => Ok(array_of(column.ty, captured[capture].iter().cloned())),
-                None => take(batch.column(at), &kept, None).map_err(DataFusionError::from),
-            }
+        let arrays = self.columns().into_iter().filter_map(|column| {
+            let capture = self.outputs.iter().rposition(|output| output.output == column)?;
+            Some(array_of(self.outputs[capture].ty, captured[capture].iter().cloned()))
         });
-        let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
-        Ok(Made { origin: kept, arrays })
+        Ok(RowsMade { arrays: arrays.collect(), origin: UInt32Array::from(kept) })
     }
 }

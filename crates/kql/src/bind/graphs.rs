@@ -2,12 +2,13 @@
 //! of text; what a pattern asks of one node or one edge becomes a column of those plans, so that the
 //! engine looks for shapes only and everything else is bound as in any other operator.
 
-use super::join::{renumber, setting, unite, visit};
+use super::join::{renumber, setting, unite};
 use super::names::Names;
 use super::summarize::children;
 use super::{Bind, Binder, Env, Failed, Row, call, cast, column, columns, literal, plan};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::plan::*;
+use crate::plan_text::visit;
 use crate::syntax::{self, ExprKind as Syntax, GraphPath, GraphTable, Name, Settings};
 use crate::types::{Type, Value};
 use std::sync::Arc;

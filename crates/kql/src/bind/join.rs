@@ -5,6 +5,7 @@ use super::names::Names;
 use super::{Bind, Binder, Binding, Env, Row, cast, column, literal, null, plan};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::plan::{Column, Expr, ExprKind, JoinKind, Node, Plan};
+use crate::plan_text::visit;
 use crate::syntax::{self, ExprKind as Syntax, OperatorKind, Settings};
 use crate::types::{Type, Value};
 
@@ -339,21 +340,6 @@ pub(super) fn unite(inputs: Vec<(String, Plan)>, inner: bool, source: Option<&st
         })
         .collect();
     plan(columns, Node::Union { inputs })
-}
-
-/// Calls `see` with every column that an expression reads.
-pub(super) fn visit(value: &Expr, see: &mut impl FnMut(usize)) {
-    match &value.kind {
-        ExprKind::Column(at) => see(*at),
-        ExprKind::Call { arguments, .. } => arguments.iter().for_each(|a| visit(a, see)),
-        ExprKind::Cast(inner) => visit(inner, see),
-        ExprKind::Member { base, key } => {
-            visit(base, see);
-            visit(key, see);
-        }
-        ExprKind::InQuery { value, .. } => visit(value, see),
-        ExprKind::Literal(_) | ExprKind::ScalarQuery(_) | ExprKind::ScanState { .. } => {}
-    }
 }
 
 /// Other numbers for the columns that an expression reads.

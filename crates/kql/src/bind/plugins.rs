@@ -4,6 +4,7 @@ use super::names::Names;
 use super::{Bind, Binder, Env, Row, Schemas, cast, column, plan};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::plan::*;
+use crate::plan_text::visit;
 use crate::syntax::{self, ExprKind as Syntax, Name};
 use crate::types::{Type, Value};
 
@@ -387,7 +388,7 @@ impl Binder<'_> {
         if rest.is_empty() {
             // All that is neither spread nor aggregated.
             let mut used = vec![pivoted];
-            aggregate.arguments.iter().for_each(|a| super::join::visit(a, &mut |at| used.push(at)));
+            aggregate.arguments.iter().for_each(|a| visit(a, &mut |at| used.push(at)));
             kept = (0..columns.len()).filter(|at| !used.contains(at)).collect();
         }
         let mut keys: Vec<Expr> = Vec::new();
