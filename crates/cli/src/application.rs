@@ -187,12 +187,8 @@ pub async fn run(options: AppOptions) -> Result<()> {
         AppCommand::Create { display_name, permission, id, registration: options } => {
             let mut registration = Registration::default();
             options.apply(&mut registration);
-            let new = NewApplication {
-                app_id: id,
-                display_name,
-                permissions: permission,
-                registration,
-            };
+            let new =
+                NewApplication { app_id: id, display_name, permissions: permission, registration };
             let application: Value = admin::send(&client, Method::POST, &base, &new).await?;
             output::print(&[application], COLUMNS, format)
         }
@@ -254,9 +250,7 @@ pub async fn run(options: AppOptions) -> Result<()> {
             let principal: Value = admin::send(&client, Method::PATCH, &path, &change).await?;
             output::print(&[principal], GRANTS, format)
         }
-        AppCommand::Withdraw { app_id } => {
-            remove(&client, &format!("{principals}/{app_id}")).await
-        }
+        AppCommand::Withdraw { app_id } => remove(&client, &format!("{principals}/{app_id}")).await,
     }
 }
 
@@ -281,7 +275,8 @@ async fn grant(
     delegated: Vec<String>,
 ) -> Result<ServicePrincipalChange> {
     let found = admin::list(client, principals).await?.into_iter();
-    let found: Vec<ServicePrincipal> = found.map(serde_json::from_value).collect::<Result<_, _>>()?;
+    let found: Vec<ServicePrincipal> =
+        found.map(serde_json::from_value).collect::<Result<_, _>>()?;
     let found = found.into_iter().find(|principal| principal.app_id == app_id);
     let mut grants = found.map(|principal| principal.delegated).unwrap_or_default();
     if !delegated.is_empty() {

@@ -149,9 +149,8 @@ async fn user_realm(ask: &Ask, path: &str) -> Result<Json, SignInError> {
     let user = path.rsplit('/').next().unwrap_or_default();
     let user = percent_encoding::percent_decode_str(user).decode_utf8_lossy();
     let domain = user.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let known = !domain.is_empty()
-        && !is_any(domain)
-        && ask.directory.tenant_id(domain).await?.is_some();
+    let known =
+        !domain.is_empty() && !is_any(domain) && ask.directory.tenant_id(domain).await?.is_some();
     let mut answer = json!({
         "ver": "1.0", "account_type": "Unknown", "domain_name": domain,
         "cloud_instance_name": "microsoftonline.com",
@@ -162,4 +161,3 @@ async fn user_realm(ask: &Ask, path: &str) -> Result<Json, SignInError> {
     }
     Ok(answer)
 }
-

@@ -388,7 +388,8 @@ impl SignInError {
     }
 
     pub fn user_of_another_tenant() -> SignInError {
-        let text = "The user account does not exist in the tenant and cannot access the application.";
+        let text =
+            "The user account does not exist in the tenant and cannot access the application.";
         SignInError::new(50020, "access_denied", 400, text)
     }
 

@@ -149,7 +149,9 @@ async fn insert(
                   SELECT $1, $2, $3 WHERE NOT EXISTS \
                   (SELECT 1 FROM signing_keys WHERE created > $4)";
     let after = newest.map_or(-1, micros);
-    database.execute(insert, &[kid.into(), sealed.into(), micros(now).into(), after.into()]).await?;
+    database
+        .execute(insert, &[kid.into(), sealed.into(), micros(now).into(), after.into()])
+        .await?;
     Ok(())
 }
 

@@ -27,7 +27,8 @@ pub const DIRECTORY_RESOURCES: &[&str] = &[
 ];
 
 /// Delegated scopes of the directory: its own user's profile, and those of OpenID Connect.
-pub const DIRECTORY_SCOPES: &[&str] = &["User.Read", "openid", "profile", "email", "offline_access"];
+pub const DIRECTORY_SCOPES: &[&str] =
+    &["User.Read", "openid", "profile", "email", "offline_access"];
 
 /// A resource that tokens can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -71,7 +71,8 @@ mod tests {
     fn codes_are_those_of_the_rfc_and_work_once() {
         // RFC 6238, appendix B, cut to six digits.
         let secret = b"12345678901234567890";
-        for (time, expected) in [(59, "287082"), (1_111_111_109, "081804"), (20_000_000_000, "353130")]
+        for (time, expected) in
+            [(59, "287082"), (1_111_111_109, "081804"), (20_000_000_000, "353130")]
         {
             assert_eq!(now(secret, time), expected);
         }

@@ -112,7 +112,8 @@ impl Directory {
         let Some(row) = rows.first() else { return Ok(None) };
         let roles = texts(row.text(1)?);
         let has = |names: &[&str]| roles.iter().any(|role| names.contains(&role.as_str()));
-        let operates = ["ViewData", "TvmViewData", "AlertsInvestigation", "ActiveRemediationActions"];
+        let operates =
+            ["ViewData", "TvmViewData", "AlertsInvestigation", "ActiveRemediationActions"];
         let groups = self.groups_of(user).await?;
         let ours = |named: &[String]| named.iter().any(|group| groups.contains(group));
         let custom = self.rbac_roles(tenant).await?.into_iter().map(|role| role.content);
@@ -200,7 +201,10 @@ impl Directory {
     }
 
     /// All device groups of a tenant by rank.
-    pub async fn device_groups(&self, tenant: Uuid) -> Result<Arc<Vec<DeviceGroup>>, DirectoryError> {
+    pub async fn device_groups(
+        &self,
+        tenant: Uuid,
+    ) -> Result<Arc<Vec<DeviceGroup>>, DirectoryError> {
         self.forget_what_others_may_have_changed();
         if let Some(groups) = self.shared().device_groups.read().get(&tenant) {
             return Ok(groups.clone());

@@ -373,7 +373,9 @@ impl Directory {
                 roles: roles.into_iter().map(|role| role.content).collect(),
                 device_groups: device_groups.iter().map(|group| group.content.clone()).collect(),
                 consents: (principals.iter())
-                    .map(|principal| consent_document(principal, principal.owner_tenant != tenant.id))
+                    .map(|principal| {
+                        consent_document(principal, principal.owner_tenant != tenant.id)
+                    })
                     .filter(|consent| {
                         consent.permissions.is_some() || !consent.delegated.is_empty()
                     })

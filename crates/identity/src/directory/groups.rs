@@ -68,8 +68,7 @@ impl Directory {
             let insert = "INSERT INTO group_members (group_id, user_id) SELECT $1, id FROM users \
                           WHERE tenant = $2 AND user_principal_name = $3 \
                           ON CONFLICT (group_id, user_id) DO NOTHING";
-            let values =
-                [id.as_str().into(), tenant_id.as_str().into(), member.as_str().into()];
+            let values = [id.as_str().into(), tenant_id.as_str().into(), member.as_str().into()];
             if transaction.execute(insert, &values).await? == 0 {
                 return Err(DirectoryError::NotFound { what: "user", name: member.clone() });
             }

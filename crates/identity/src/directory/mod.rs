@@ -11,8 +11,8 @@ mod tenants;
 mod users;
 
 pub use access::{Scope, UserAccess, role_permissions};
-pub(crate) use users::{Account, ROLES};
 pub(crate) use lookup::Client;
+pub(crate) use users::{Account, ROLES};
 
 use crate::authority::Authority;
 use crate::keys::{self, SigningKey};

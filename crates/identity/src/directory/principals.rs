@@ -7,9 +7,7 @@ use crate::resource::delegated_permission;
 use crate::{Resource, micros};
 use std::collections::BTreeMap;
 use uuid::Uuid;
-use vigie_contract::administration::{
-    DelegatedGrant, ServicePrincipal, ServicePrincipalChange,
-};
+use vigie_contract::administration::{DelegatedGrant, ServicePrincipal, ServicePrincipalChange};
 use vigie_database::Transaction;
 
 const PRINCIPAL: &str = "service principal";
@@ -47,8 +45,7 @@ impl Directory {
         resource: Resource,
         roles: &[String],
     ) -> Result<(), DirectoryError> {
-        let delete =
-            "DELETE FROM role_grants WHERE tenant = $1 AND app_id = $2 AND resource = $3";
+        let delete = "DELETE FROM role_grants WHERE tenant = $1 AND app_id = $2 AND resource = $3";
         let (tenant, app_id) = (tenant.to_string(), app_id.to_string());
         let (tenant, app_id) = (tenant.as_str(), app_id.as_str());
         let values = [tenant.into(), app_id.into(), resource.name().into()];
@@ -72,7 +69,8 @@ impl Directory {
     ) -> Result<Vec<(String, String)>, DirectoryError> {
         let select = "SELECT resource, role FROM role_grants WHERE tenant = $1 AND app_id = $2 \
                       ORDER BY resource, role";
-        let rows = self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
+        let rows =
+            self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
         rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()))).collect()
     }
 
@@ -150,7 +148,8 @@ impl Directory {
         user: Uuid,
     ) -> Result<bool, DirectoryError> {
         let select = "SELECT 1 FROM assignments WHERE tenant = $1 AND app_id = $2 AND user_id = $3";
-        let values = [tenant.to_string().into(), app_id.to_string().into(), user.to_string().into()];
+        let values =
+            [tenant.to_string().into(), app_id.to_string().into(), user.to_string().into()];
         Ok(!self.database().read(select, &values).await?.is_empty())
     }
 
@@ -187,7 +186,8 @@ impl Directory {
     async fn assigned(&self, tenant: Uuid, app_id: &str) -> Result<Vec<Uuid>, DirectoryError> {
         let select = "SELECT user_id FROM assignments WHERE tenant = $1 AND app_id = $2 \
                       ORDER BY user_id";
-        let rows = self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
+        let rows =
+            self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
         rows.iter().map(|row| parse_uuid(row.text(0)?)).collect()
     }
 
@@ -198,7 +198,8 @@ impl Directory {
     ) -> Result<Vec<DelegatedGrant>, DirectoryError> {
         let select = "SELECT user_id, resource, scope FROM scope_grants WHERE tenant = $1 \
                       AND app_id = $2 ORDER BY user_id, resource, scope";
-        let rows = self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
+        let rows =
+            self.database().read(select, &[tenant.to_string().into(), app_id.into()]).await?;
         let mut grants: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for row in &rows {
             let key = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
@@ -240,10 +241,9 @@ impl Directory {
         self.insert_principal(&mut transaction, tenant, app_id, Uuid::new_v4()).await?;
         let (tenant_id, target) = (tenant.to_string(), app_id.to_string());
         let (t, a) = (tenant_id.as_str(), target.as_str());
-        for (column, value) in [
-            ("enabled", change.enabled),
-            ("assignment_required", change.assignment_required),
-        ] {
+        for (column, value) in
+            [("enabled", change.enabled), ("assignment_required", change.assignment_required)]
+        {
             if let Some(value) = value {
                 let set = format!(
                     "UPDATE service_principals SET {column} = $1 WHERE tenant = $2 AND app_id = $3"
@@ -315,7 +315,8 @@ pub(super) fn check_delegated(grant: &DelegatedGrant) -> Result<(), DirectoryErr
         if known {
             return Ok(());
         }
-        let reason = format!("'{}' is neither WindowsDefenderATP nor an application", grant.resource);
+        let reason =
+            format!("'{}' is neither WindowsDefenderATP nor an application", grant.resource);
         return Err(DirectoryError::Invalid { property: "resource", reason });
     }
     for scope in &grant.scopes {

@@ -171,8 +171,7 @@ impl Directory {
         check_settings(settings)?;
         let mut transaction = self.database().begin().await?;
         let set = "UPDATE tenants SET settings = $1 WHERE id = $2";
-        let values =
-            [serde_json::json!(settings).to_string().into(), tenant.to_string().into()];
+        let values = [serde_json::json!(settings).to_string().into(), tenant.to_string().into()];
         transaction.execute(set, &values).await?;
         let target = tenant.to_string();
         let entry = Entry::change(tenant, actor, "tenant.settings", &target);

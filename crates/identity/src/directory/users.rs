@@ -198,10 +198,13 @@ impl Directory {
             let delete = "DELETE FROM sessions WHERE user_id = $1";
             transaction.execute(delete, &[id.as_str().into()]).await?;
         }
-        let (target, action) = (&user.user_principal_name, match hashed {
-            Some(_) => "user.password",
-            None => "user.change",
-        });
+        let (target, action) = (
+            &user.user_principal_name,
+            match hashed {
+                Some(_) => "user.password",
+                None => "user.change",
+            },
+        );
         self.audit(&mut transaction, Entry::change(tenant, actor, action, target)).await?;
         transaction.commit().await?;
         self.forget();

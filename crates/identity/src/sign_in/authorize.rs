@@ -182,7 +182,10 @@ impl Ask {
         if session.account.has_second_factor && !session.has_second_factor() {
             flow.half = Some(session.account.id);
             return match silent {
-                true => Err(SignInError { code: "interaction_required", ..SignInError::second_factor_needed() }),
+                true => Err(SignInError {
+                    code: "interaction_required",
+                    ..SignInError::second_factor_needed()
+                }),
                 false => Ok(pages::second_factor(self, &flow, &session.account, None)),
             };
         }
@@ -212,9 +215,8 @@ impl Ask {
         let Some(session) = session.filter(|session| flow.fits(session, tenant)) else {
             return Ok(None);
         };
-        let fresh = |seconds: i64| {
-            self.now().timestamp() - session.authenticated / 1_000_000 <= seconds
-        };
+        let fresh =
+            |seconds: i64| self.now().timestamp() - session.authenticated / 1_000_000 <= seconds;
         let old = wish.max_age.is_some_and(|seconds| !fresh(seconds)) && !flow.signed_in;
         if (wish.prompts("login") && !flow.signed_in) || old {
             return Ok(None);
@@ -232,12 +234,7 @@ impl Ask {
     }
 
     /// Reads what the request wishes. Errors go to the redirect URI.
-    fn wish(
-        &self,
-        form: &Form,
-        client: &Client,
-        platform: Platform,
-    ) -> Result<Wish, SignInError> {
+    fn wish(&self, form: &Form, client: &Client, platform: Platform) -> Result<Wish, SignInError> {
         for name in ["request", "request_uri"] {
             if form.get(name).is_some() {
                 let text = format!("The parameter '{name}' is not supported.");

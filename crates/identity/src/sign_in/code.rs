@@ -66,8 +66,9 @@ impl Ask {
         code: &Code,
     ) -> Result<String, SignInError> {
         let (token, hash) = new_token();
-        let content = serde_json::to_string(code)
-            .map_err(|error| DirectoryError::Damaged(format!("a code cannot be written: {error}")))?;
+        let content = serde_json::to_string(code).map_err(|error| {
+            DirectoryError::Damaged(format!("a code cannot be written: {error}"))
+        })?;
         let insert = "INSERT INTO codes (hash, family, tenant, app_id, user_id, content, expires, \
                       spent) VALUES ($1, $2, $3, $4, $5, $6, $7, 0)";
         let values = [
@@ -168,11 +169,7 @@ impl Ask {
 
     /// What the code stands for; a v1 client may name its resource only now, a v2 client must not
     /// name two.
-    fn redeemed(
-        &self,
-        form: &Form,
-        stored: &Stored,
-    ) -> Result<super::scopes::Asked, SignInError> {
+    fn redeemed(&self, form: &Form, stored: &Stored) -> Result<super::scopes::Asked, SignInError> {
         let names_resource = form.get("resource").is_some();
         let named = match self.version {
             super::request::Version::V1 if !names_resource => None,

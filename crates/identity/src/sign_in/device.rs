@@ -145,7 +145,8 @@ impl Ask {
             "pending" => return Err(self.wait_longer(&hash, row).await?),
             _ => return Err(SignInError::device_code_wrong()),
         }
-        let spend = "UPDATE device_codes SET state = 'spent' WHERE hash = $1 AND state = 'approved'";
+        let spend =
+            "UPDATE device_codes SET state = 'spent' WHERE hash = $1 AND state = 'approved'";
         if self.directory.database().execute(spend, &[hash.into()]).await? != 1 {
             return Err(SignInError::device_code_wrong());
         }

@@ -86,7 +86,9 @@ impl Flow {
     /// Where the way's forms may lead: for `form-action`.
     pub fn leads_to(&self) -> Option<String> {
         match &self.goal {
-            Goal::Authorize(authorization) => Some(super::redirect::origin(&authorization.redirect_uri)),
+            Goal::Authorize(authorization) => {
+                Some(super::redirect::origin(&authorization.redirect_uri))
+            }
             Goal::AdminConsent { query } => {
                 let query = Form::parse(query.as_bytes()).ok()?;
                 Some(super::redirect::origin(query.get("redirect_uri")?))

@@ -50,10 +50,7 @@ pub async fn revoke(ask: &Ask, method: &Method, body: Body) -> Response {
 
 impl Ask {
     /// Application, content and whether it can be used, of a refresh token.
-    async fn stored_token(
-        &self,
-        token: &str,
-    ) -> Result<Option<(Uuid, Stored, bool)>, SignInError> {
+    async fn stored_token(&self, token: &str) -> Result<Option<(Uuid, Stored, bool)>, SignInError> {
         let Some(hash) = token_hash(token) else { return Ok(None) };
         let select = "SELECT app_id, content, revoked, spent, expires FROM refresh_tokens \
                       WHERE hash = $1";
@@ -78,8 +75,12 @@ impl Ask {
                 false => inactive,
             });
         }
-        let resources =
-            [Resource::Defender, Resource::Directory, Resource::Administration, Resource::Application(app_id)];
+        let resources = [
+            Resource::Defender,
+            Resource::Directory,
+            Resource::Administration,
+            Resource::Application(app_id),
+        ];
         for resource in resources {
             let Ok(verified) = self.directory.verified(token, resource) else { continue };
             let caller = &verified.caller;

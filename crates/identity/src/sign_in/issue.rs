@@ -124,8 +124,12 @@ impl Ask {
         if grant.openid.offline_access
             && let Some(stored) = refresh
         {
-            let issued =
-                self.store_refresh_token(grant.tenant, grant.client.app_id, grant.account.id, stored);
+            let issued = self.store_refresh_token(
+                grant.tenant,
+                grant.client.app_id,
+                grant.account.id,
+                stored,
+            );
             answer["refresh_token"] = issued.await?.into();
         }
         if grant.client_info {

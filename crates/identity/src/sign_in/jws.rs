@@ -91,10 +91,16 @@ impl<'a> Jws<'a> {
         let message = self.signed.as_bytes();
         let alg = self.header.get("alg")?.as_str()?;
         let verified = match (key.get("kty")?.as_str()?, alg) {
-            ("RSA", "RS256") => RsaPublicKeyComponents { n: part("n")?, e: part("e")? }
-                .verify(&RSA_PKCS1_2048_8192_SHA256, message, &self.signature),
-            ("RSA", "PS256") => RsaPublicKeyComponents { n: part("n")?, e: part("e")? }
-                .verify(&RSA_PSS_2048_8192_SHA256, message, &self.signature),
+            ("RSA", "RS256") => RsaPublicKeyComponents { n: part("n")?, e: part("e")? }.verify(
+                &RSA_PKCS1_2048_8192_SHA256,
+                message,
+                &self.signature,
+            ),
+            ("RSA", "PS256") => RsaPublicKeyComponents { n: part("n")?, e: part("e")? }.verify(
+                &RSA_PSS_2048_8192_SHA256,
+                message,
+                &self.signature,
+            ),
             ("EC", "ES256") => {
                 let point = [vec![4], part("x")?, part("y")?].concat();
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
@@ -103,5 +109,40 @@ impl<'a> Jws<'a> {
             _ => return None,
         };
         Some(verified.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// No text panics, and none is accepted by a key that did not sign it.
+        #[test]
+        fn no_text_is_accepted(token in "([A-Za-z0-9_=-]{0,40}\\.){0,4}[A-Za-z0-9_=-]{0,40}", noise in ".{0,60}") {
+            let keys = serde_json::json!({"keys": [
+                {"kty": "RSA", "n": "AQAB", "e": "AQAB"}, {"kty": "EC", "x": "AA", "y": "AA"}, {}, 1,
+            ]});
+            for text in [token.as_str(), noise.as_str()] {
+                if let Some(jws) = Jws::parse(text) {
+                    proptest::prop_assert!(!jws.is_signed_by_one_of(&keys));
+                    proptest::prop_assert!(!jws.is_signed_by(noise.as_bytes()));
+                }
+            }
+        }
+
+        /// Headers and claims of any shape.
+        #[test]
+        fn no_shape_is_accepted(alg in "RS256|PS256|ES256|none|HS256", kid in ".{0,8}", aud in ".{0,8}") {
+            let encode = |part: Json| LENIENT.encode(part.to_string());
+            let header = encode(serde_json::json!({"alg": alg, "kid": kid}));
+            let claims = encode(serde_json::json!({"aud": [aud, 1, null], "exp": "soon"}));
+            let token = format!("{header}.{claims}.AAAA");
+            let jws = Jws::parse(&token).expect("well formed");
+            let keys = serde_json::json!({"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]});
+            proptest::prop_assert!(!jws.is_signed_by_one_of(&keys));
+            proptest::prop_assert_eq!(jws.date("exp"), None);
+            proptest::prop_assert!(jws.has_audience(&[aud]));
+        }
     }
 }

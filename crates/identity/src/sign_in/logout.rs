@@ -25,7 +25,11 @@ pub async fn serve(ask: &Ask, method: &Method, body: Body) -> Response {
         }
         let response = match ask.after_logout(&form).await? {
             Some(uri) => ask.see_other(&uri),
-            None => pages::message(ask, "You signed out of your account", "You can close this page now."),
+            None => pages::message(
+                ask,
+                "You signed out of your account",
+                "You can close this page now.",
+            ),
         };
         Ok::<_, SignInError>(set_cookie(response, Some(cookie)))
     };
@@ -44,7 +48,8 @@ impl Ask {
             let jws = Jws::parse(token)?;
             let keys: Vec<_> = self.directory.keys().iter().map(|key| key.jwk(None)).collect();
             // An old id token is as good a hint as a new one.
-            jws.is_signed_by_one_of(&json!({ "keys": keys })).then(|| jws.text("aud").map(str::to_owned))?
+            jws.is_signed_by_one_of(&json!({ "keys": keys }))
+                .then(|| jws.text("aud").map(str::to_owned))?
         });
         let client_id = form.get("client_id").map(str::to_owned).or(hinted);
         let Some(client_id) = client_id else { return Ok(None) };

@@ -25,8 +25,8 @@ mod user_info;
 
 pub use request::PeerAddress;
 
-use crate::discovery;
 use crate::Directory;
+use crate::discovery;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};

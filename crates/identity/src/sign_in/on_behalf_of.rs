@@ -23,7 +23,8 @@ impl Ask {
         let own = Resource::Application(caller.client.app_id);
         let verified = self.directory.verified(assertion, own);
         let verified = verified.map_err(|_| SignInError::assertion_of_user_invalid())?;
-        let user = verified.caller.user.as_ref().ok_or_else(SignInError::assertion_of_user_invalid)?;
+        let user =
+            verified.caller.user.as_ref().ok_or_else(SignInError::assertion_of_user_invalid)?;
         let user_tenant = verified.caller.tenant;
         if tenant.is_some_and(|tenant| tenant != user_tenant) {
             return Err(SignInError::assertion_of_user_invalid());

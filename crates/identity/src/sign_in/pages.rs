@@ -214,12 +214,7 @@ pub fn consent(
 }
 
 /// Only an administrator can consent.
-pub fn needs_administrator(
-    ask: &Ask,
-    flow: &Flow,
-    client: &Client,
-    account: &Account,
-) -> Response {
+pub fn needs_administrator(ask: &Ask, flow: &Flow, client: &Client, account: &Account) -> Response {
     let refused = SignInError::admin_consent_needed();
     let back = match &flow.goal {
         Goal::Authorize(authorization) => {
@@ -295,8 +290,14 @@ pub fn error(ask: &Ask, error: &SignInError) -> Response {
         ask.correlation,
         ask.timestamp()
     );
-    let mut response =
-        page(ask, error.status, "Sorry, but we're having trouble signing you in", &body, None, false);
+    let mut response = page(
+        ask,
+        error.status,
+        "Sorry, but we're having trouble signing you in",
+        &body,
+        None,
+        false,
+    );
     if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -60,7 +60,9 @@ fn loopback(uri: &str) -> Option<(&str, &str)> {
 pub fn origin(uri: &str) -> String {
     let Ok(parsed) = url::Url::parse(uri) else { return String::new() };
     match (parsed.scheme(), parsed.host_str(), parsed.port()) {
-        (scheme @ ("http" | "https"), Some(host), Some(port)) => format!("{scheme}://{host}:{port}"),
+        (scheme @ ("http" | "https"), Some(host), Some(port)) => {
+            format!("{scheme}://{host}:{port}")
+        }
         (scheme @ ("http" | "https"), Some(host), None) => format!("{scheme}://{host}"),
         (scheme, _, _) => format!("{scheme}:"),
     }
@@ -127,6 +129,23 @@ mod tests {
             ("myapp://auth", "myapp://auth2", false),
         ] {
             assert_eq!(matches(known, uri), expected, "{known} {uri}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever is appended or put in between: a browser goes to the registered host and path.
+        #[test]
+        fn no_text_leads_elsewhere(
+            middle in "[a-z0-9:@/\\\\?#.%\\[\\] ]{0,12}", end in "[a-z0-9:@/\\\\?#.%]{0,8}"
+        ) {
+            for uri in [format!("http://localhost{middle}/cb{end}"), format!("http://{middle}localhost/cb")] {
+                if matches("http://localhost/cb", &uri) {
+                    let parsed = url::Url::parse(&uri).expect("a URI");
+                    proptest::prop_assert_eq!(parsed.host_str(), Some("localhost"), "{}", &uri);
+                    proptest::prop_assert_eq!(parsed.path(), "/cb", "{}", &uri);
+                    proptest::prop_assert!(parsed.username().is_empty(), "{}", &uri);
+                }
+            }
         }
     }
 }

@@ -233,7 +233,8 @@ impl Ask {
         let names_one = form.get("scope").is_some() || form.get("resource").is_some();
         let asked = if names_one { self.asked(form)? } else { None };
         let only_openid = asked.as_ref().is_some_and(|asked| {
-            asked.resource == Resource::Directory && !form.get("scope").unwrap_or("").contains("User.Read")
+            asked.resource == Resource::Directory
+                && !form.get("scope").unwrap_or("").contains("User.Read")
                 && form.get("resource").is_none()
         });
         let openid = openid_or(asked.as_ref(), stored.openid);

@@ -217,7 +217,8 @@ impl Form {
         for (name, value) in url::form_urlencoded::parse(encoded) {
             if fields.insert(name.to_string(), value.into_owned()).is_some() {
                 // What stands there may be a secret in the wrong place, so it is not told.
-                let known = name.len() <= 40 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                let known =
+                    name.len() <= 40 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
                 let name = if known { name.as_ref() } else { "…" };
                 let text = format!("The parameter '{name}' is duplicated.");
                 return Err(SignInError::malformed(text));
@@ -232,5 +233,24 @@ impl Form {
 
     pub fn required(&self, name: &str) -> Result<&str, SignInError> {
         self.get(name).ok_or_else(|| SignInError::parameter_missing(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// What a client encodes is read as it was; what nobody encoded panics nowhere.
+        #[test]
+        fn forms_are_read_as_they_were_written(value in ".{1,60}", noise in ".{0,80}") {
+            let mut encoded = url::form_urlencoded::Serializer::new(String::new());
+            let encoded = encoded.append_pair("state", &value).finish();
+            let form = Form::parse(encoded.as_bytes()).expect("a form");
+            proptest::prop_assert_eq!(form.get("state"), Some(value.as_str()));
+            if let Err(error) = Form::parse(noise.as_bytes()) {
+                proptest::prop_assert_eq!(error.number, 9_002_313);
+            }
+        }
     }
 }

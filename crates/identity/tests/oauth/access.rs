@@ -104,10 +104,8 @@ async fn custom_roles_count_in_their_device_groups() {
     assert!(directory.put_rbac_role("tests", world.tenant, &unknown).await.is_err());
     let unassigned = device_group("UnassignedGroup", 1, "x", &[]);
     assert!(directory.put_device_group("tests", world.tenant, &unassigned).await.is_err());
-    let nobody = NewGroup {
-        display_name: "x".to_owned(),
-        members: vec!["nobody@tests.example".to_owned()],
-    };
+    let nobody =
+        NewGroup { display_name: "x".to_owned(), members: vec!["nobody@tests.example".to_owned()] };
     assert!(directory.put_group("tests", world.tenant, &nobody).await.is_err());
 }
 

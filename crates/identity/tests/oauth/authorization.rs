@@ -32,7 +32,8 @@ async fn only_registered_redirects_are_followed() {
         "https://client.example@evil.example/cb",
         "javascript:alert(1)",
     ] {
-        let page = shown(&world, &app, &[("redirect_uri", uri), ("response_type", "nonsense")]).await;
+        let page =
+            shown(&world, &app, &[("redirect_uri", uri), ("response_type", "nonsense")]).await;
         assert_eq!(page.status, 400, "{uri}");
         assert!(page.text.contains("AADSTS50011"), "{uri}: {}", page.text);
         assert!(page.header("location").is_empty(), "{uri}");
@@ -143,7 +144,9 @@ async fn answers_come_back_by_query_fragment_and_form() {
     assert_eq!(fields["state"], state);
     assert!(fields["code"].len() > 40);
     let page = shown(&world, &app, &[("response_mode", "pigeon")]).await;
-    assert!(crate::support::fields(&page.location())["error_description"].starts_with("AADSTS70007"));
+    assert!(
+        crate::support::fields(&page.location())["error_description"].starts_with("AADSTS70007")
+    );
 }
 
 // CHECKLIST 51, 52
@@ -167,7 +170,8 @@ async fn challenges_are_verified() {
         (&"x".repeat(129), "S256", "AADSTS501491"),
         (&format!("{}=", &CHALLENGE[1..]), "S256", "AADSTS501491"),
     ] {
-        let back = refusal(&[("code_challenge", challenge), ("code_challenge_method", method)]).await;
+        let back =
+            refusal(&[("code_challenge", challenge), ("code_challenge_method", method)]).await;
         assert!(back["error_description"].starts_with(number), "{challenge}: {back:?}");
     }
     let redeem = async |code: &str, verifier: &str| {
@@ -267,7 +271,13 @@ async fn a_code_is_bound_to_client_address_and_time() {
     let mut fields = redemption(&app, &secret, &code);
     fields.retain(|(name, _)| *name != "redirect_uri");
     fields.push(("redirect_uri", "https://client.example/other"));
-    refused("another address", &world.form(&world.v2(), &fields).await, 400, 70000, "invalid_grant");
+    refused(
+        "another address",
+        &world.form(&world.v2(), &fields).await,
+        400,
+        70000,
+        "invalid_grant",
+    );
     let answer = world.form(&world.v2(), &redemption(&app, &secret, &code)).await;
     refused("spent by it", &answer, 400, 54005, "invalid_grant");
     let code = authorize(&world, &app, "mira", &[]).await["code"].clone();
@@ -313,7 +323,9 @@ async fn prompts_and_hints_are_honoured() {
     browser.sign_in("mira").await.location();
     // Signed in now.
     assert!(fields(&browser.open(&path(&[])).await.location()).contains_key("code"));
-    assert!(fields(&browser.open(&path(&[("prompt", "none")])).await.location()).contains_key("code"));
+    assert!(
+        fields(&browser.open(&path(&[("prompt", "none")])).await.location()).contains_key("code")
+    );
     browser.open(&path(&[("prompt", "login")])).await;
     assert_eq!(browser.title(), "Sign in");
     assert!(fields(&browser.sign_in("mira").await.location()).contains_key("code"));
@@ -333,8 +345,10 @@ async fn prompts_and_hints_are_honoured() {
     let answer = browser.open(&path(&other)).await;
     assert_eq!(error(answer), "interaction_required");
     assert!(number(answer).starts_with("AADSTS16000"));
-    let more = [("prompt", "none"),
-        ("scope", "https://api.securitycenter.microsoft.com/Alert.Read openid")];
+    let more = [
+        ("prompt", "none"),
+        ("scope", "https://api.securitycenter.microsoft.com/Alert.Read openid"),
+    ];
     let answer = browser.open(&path(&more)).await;
     assert_eq!(error(answer), "consent_required");
     assert!(number(answer).starts_with("AADSTS65001"));
@@ -404,8 +418,13 @@ async fn forms_are_bound_to_their_browser_and_sessions_get_new_ids() {
     let (action, form) = form_of(&mine.page.text);
     let mut other = Browser::new(&world);
     other.open(&authorize_path(&world, &app, &[])).await;
-    let cookie = other.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
-    let body = encode(&[("ctx", form["ctx"].as_str()), ("login", "mira@tests.example"), ("passwd", PASSWORD)]);
+    let cookie =
+        other.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
+    let body = encode(&[
+        ("ctx", form["ctx"].as_str()),
+        ("login", "mira@tests.example"),
+        ("passwd", PASSWORD),
+    ]);
     for headers in [vec![], vec![("cookie", cookie.as_str())]] {
         let request = request(Method::POST, &action, &headers, body.clone().into());
         let answer = world.send(request).await;
@@ -413,7 +432,8 @@ async fn forms_are_bound_to_their_browser_and_sessions_get_new_ids() {
         assert!(answer.headers.get("set-cookie").is_none());
     }
     // Without any form of ours.
-    let request = request(Method::POST, &action, &[], encode(&[("login", "a"), ("passwd", "b")]).into());
+    let request =
+        request(Method::POST, &action, &[], encode(&[("login", "a"), ("passwd", "b")]).into());
     assert_eq!(world.send(request).await.status, 400);
     mine.sign_in("mira").await;
     let first = mine.cookies["__Host-vigie-session"].clone();

@@ -5,21 +5,15 @@ use serde_json::json;
 use vigie_contract::administration::Registration;
 
 async fn v2(world: &World, app: &str, secret: &str, more: &[(&str, &str)]) -> Answer {
-    let mut fields = vec![
-        ("grant_type", "client_credentials"),
-        ("client_id", app),
-        ("client_secret", secret),
-    ];
+    let mut fields =
+        vec![("grant_type", "client_credentials"), ("client_id", app), ("client_secret", secret)];
     fields.extend(more);
     world.form(&world.v2(), &fields).await
 }
 
 async fn v1(world: &World, app: &str, secret: &str, more: &[(&str, &str)]) -> Answer {
-    let mut fields = vec![
-        ("grant_type", "client_credentials"),
-        ("client_id", app),
-        ("client_secret", secret),
-    ];
+    let mut fields =
+        vec![("grant_type", "client_credentials"), ("client_id", app), ("client_secret", secret)];
     fields.extend(more);
     world.form(&world.v1(), &fields).await
 }

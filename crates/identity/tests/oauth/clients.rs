@@ -138,7 +138,13 @@ async fn secrets_travel_by_post_or_by_basic_but_not_by_both() {
     refused("broken", &broken, 400, 9002313, "invalid_request");
     let mut three = post.clone();
     three.extend([("client_assertion", "a.b.c"), ("client_assertion_type", ASSERTION)]);
-    refused("secret and assertion", &world.form(&world.v2(), &three).await, 400, 9002313, "invalid_request");
+    refused(
+        "secret and assertion",
+        &world.form(&world.v2(), &three).await,
+        400,
+        9002313,
+        "invalid_request",
+    );
 }
 
 // CHECKLIST 28, 29
@@ -291,7 +297,9 @@ async fn tokens_of_trusted_issuers_stand_for_assertions() {
     let header = json!({"alg": "RS256", "kid": "ci"});
     let answer = ask(&world, &app, &signer.sign(&header, &good)).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
-    for (claim, value) in [("sub", "repo:vigie:fork"), ("aud", "other"), ("iss", "https://x.example")] {
+    for (claim, value) in
+        [("sub", "repo:vigie:fork"), ("aud", "other"), ("iss", "https://x.example")]
+    {
         let mut wrong = good.clone();
         wrong[claim] = value.into();
         let answer = ask(&world, &app, &signer.sign(&header, &wrong)).await;

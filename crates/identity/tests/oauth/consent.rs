@@ -57,7 +57,10 @@ async fn users_consent_to_reading_and_administrators_to_more() {
     let answer = redeem(&world, &app, &secret, &back["code"]).await;
     assert_eq!(claims(answer.text_of("access_token"))["scp"], "Machine.Read");
     // Once is enough for this user, and says nothing for others.
-    assert!(fields(&browser.open(&authorize_path(&world, &app, &[])).await.location()).contains_key("code"));
+    assert!(
+        fields(&browser.open(&authorize_path(&world, &app, &[])).await.location())
+            .contains_key("code")
+    );
     world.user("otto", &[]).await;
     let mut other = Browser::new(&world);
     other.open(&authorize_path(&world, &app, &[])).await;
@@ -225,7 +228,8 @@ async fn what_is_withdrawn_ends_at_once() {
         ..ServicePrincipalChange::default()
     };
     let directory = &world.directory;
-    let set = directory.change_service_principal("tests", world.tenant, id, &principal(false)).await;
+    let set =
+        directory.change_service_principal("tests", world.tenant, id, &principal(false)).await;
     set.expect("changed");
     refused("application", &refresh(&token).await, 400, 7000112, "unauthorized_client");
     let set = directory.change_service_principal("tests", world.tenant, id, &principal(true)).await;

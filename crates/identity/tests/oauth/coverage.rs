@@ -25,7 +25,8 @@ fn covered(root: &Path) -> BTreeMap<u32, Vec<String>> {
             let mut numbers: Vec<u32> = Vec::new();
             for line in text.lines() {
                 if let Some(list) = line.trim().strip_prefix("// CHECKLIST ") {
-                    let parse = |n: &str| n.trim().parse().expect("a number of the checklist");
+                    let parse =
+                        |n: &str| n.trim().parse::<u32>().expect("a number of the checklist");
                     numbers.extend(list.split(',').map(parse));
                 } else if let Some(rest) = line.trim().split_once("fn ").map(|(_, rest)| rest)
                     && !numbers.is_empty()
@@ -33,7 +34,10 @@ fn covered(root: &Path) -> BTreeMap<u32, Vec<String>> {
                     let name = rest.split('(').next().unwrap_or_default();
                     for number in numbers.drain(..) {
                         let krate = folder.split('/').nth(1).unwrap_or_default();
-                        covered.entry(number).or_default().push(format!("{krate}: {module}::{name}"));
+                        covered
+                            .entry(number)
+                            .or_default()
+                            .push(format!("{krate}: {module}::{name}"));
                     }
                 }
             }

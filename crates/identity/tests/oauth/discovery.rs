@@ -35,7 +35,8 @@ async fn documents_name_every_endpoint() {
     ] {
         assert!(!v2.body[name].as_array().expect("a list").is_empty(), "{name}");
     }
-    for name in ["tenant_region_scope", "cloud_instance_name", "cloud_graph_host_name", "msgraph_host"]
+    for name in
+        ["tenant_region_scope", "cloud_instance_name", "cloud_graph_host_name", "msgraph_host"]
     {
         assert!(v2.body[name].is_string(), "{name}");
     }
@@ -108,7 +109,8 @@ async fn realms_tell_domains_and_nothing_of_users() {
         answer.body
     };
     let mira = realm("mira@tests.example").await;
-    for name in ["ver", "account_type", "domain_name", "cloud_instance_name", "cloud_audience_urn"] {
+    for name in ["ver", "account_type", "domain_name", "cloud_instance_name", "cloud_audience_urn"]
+    {
         assert!(mira[name].is_string(), "{name}: {mira}");
     }
     assert_eq!(mira["account_type"], "Managed");

@@ -44,9 +44,9 @@ async fn what_happened_is_told_and_no_secret_with_it() {
     let entries = world.directory.audit_log(world.tenant, &AuditFilter::default()).await;
     let entries = entries.expect("read");
     let told = |actor: &str, action: &str, outcome: &str| {
-        entries.iter().any(|entry| {
-            entry.actor == actor && entry.action == action && entry.outcome == outcome
-        })
+        entries
+            .iter()
+            .any(|entry| entry.actor == actor && entry.action == action && entry.outcome == outcome)
     };
     for (actor, action, outcome) in [
         ("tests", "tenant.create", "success"),
@@ -66,9 +66,17 @@ async fn what_happened_is_told_and_no_secret_with_it() {
     assert_eq!(world.directory.audit_log(world.tenant, &filter).await.expect("read").len(), 1);
     let log = String::from_utf8_lossy(&log.0.lock().expect("unpoisoned")).into_owned();
     let log = log + &serde_json::to_string(&entries).expect("JSON");
-    let tokens = [answer.text_of("access_token"), answer.text_of("refresh_token"),
-        answer.text_of("id_token"), secret.as_str(), wrong, PASSWORD, "a new password",
-        back["code"].as_str(), VERIFIER];
+    let tokens = [
+        answer.text_of("access_token"),
+        answer.text_of("refresh_token"),
+        answer.text_of("id_token"),
+        secret.as_str(),
+        wrong,
+        PASSWORD,
+        "a new password",
+        back["code"].as_str(),
+        VERIFIER,
+    ];
     for token in tokens {
         assert!(!log.contains(token), "a secret is in the log");
     }

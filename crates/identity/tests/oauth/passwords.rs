@@ -151,11 +151,8 @@ async fn states_of_users_are_told_to_who_knows_the_password() {
     refused("not told", &grant(&world, &app, name, "wrong").await, 400, 50126, "invalid_grant");
     change(&world, UserChange { enabled: on, password_expired: on, ..UserChange::default() }).await;
     refused("expired", &grant(&world, &app, name, PASSWORD).await, 400, 50055, "invalid_grant");
-    let blocked = UserChange {
-        password_expired: Some(false),
-        blocked: on,
-        ..UserChange::default()
-    };
+    let blocked =
+        UserChange { password_expired: Some(false), blocked: on, ..UserChange::default() };
     change(&world, blocked).await;
     let answer = grant(&world, &app, name, PASSWORD).await;
     refused("blocked", &answer, 400, 53003, "invalid_grant");

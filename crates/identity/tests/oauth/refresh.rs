@@ -104,7 +104,13 @@ async fn confidential_clients_prove_themselves() {
         world.clock.advance(TimeDelta::minutes(5));
     }
     let (other, _) = public(&world).await;
-    refused("another client", &refresh(&world, &other, &token, &[]).await, 400, 70000, "invalid_grant");
+    refused(
+        "another client",
+        &refresh(&world, &other, &token, &[]).await,
+        400,
+        70000,
+        "invalid_grant",
+    );
 }
 
 // CHECKLIST 87

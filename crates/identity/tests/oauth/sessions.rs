@@ -37,7 +37,8 @@ async fn user_info_tells_the_subject_of_the_id_token() {
     for token in [other.text_of("access_token"), answer.text_of("id_token"), "nonsense"] {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str())];
-        let refused = world.send(request(Method::GET, "/oidc/userinfo", &headers, Body::empty())).await;
+        let refused =
+            world.send(request(Method::GET, "/oidc/userinfo", &headers, Body::empty())).await;
         assert_eq!(refused.status, 401);
         assert!(refused.header("www-authenticate").contains("invalid_token"));
     }
@@ -50,9 +51,8 @@ async fn signing_out_ends_the_session_and_goes_to_registered_addresses_only() {
     let world = World::start().await;
     let (app, _, answer) = signed_in(&world).await;
     let hint = answer.text_of("id_token").to_owned();
-    let logout = |more: &[(&str, &str)]| {
-        format!("/{}/oauth2/v2.0/logout?{}", world.tenant, encode(more))
-    };
+    let logout =
+        |more: &[(&str, &str)]| format!("/{}/oauth2/v2.0/logout?{}", world.tenant, encode(more));
     let mut browser = Browser::new(&world);
     let sign_in = authorize_path(&world, &app, &[]);
     browser.open(&sign_in).await;
@@ -99,14 +99,22 @@ async fn clients_look_into_their_own_tokens_and_revoke_them() {
         assert_eq!(foreign.text, r#"{"active":false}"#);
     }
     let shown = ask("introspect", own, access).await;
-    assert_eq!((&shown.body["scope"], &shown.body["username"]),
-        (&"Machine.Read".into(), &"mira@tests.example".into()));
+    assert_eq!(
+        (&shown.body["scope"], &shown.body["username"]),
+        (&"Machine.Read".into(), &"mira@tests.example".into())
+    );
     for token in ["nonsense", answer.text_of("id_token")] {
         let unknown = ask("introspect", own, token).await;
         assert_eq!((unknown.status.as_u16(), unknown.text.as_str()), (200, r#"{"active":false}"#));
         assert_eq!(ask("revoke", own, token).await.status, 200);
     }
-    refused("no proof", &ask("introspect", (&app, ""), access).await, 401, 7000218, "invalid_client");
+    refused(
+        "no proof",
+        &ask("introspect", (&app, ""), access).await,
+        401,
+        7000218,
+        "invalid_client",
+    );
     refused("no proof", &ask("revoke", (&app, ""), refresh).await, 401, 7000218, "invalid_client");
     // Another client revokes nothing.
     assert_eq!(ask("revoke", (&other, &other_secret), refresh).await.status, 200);

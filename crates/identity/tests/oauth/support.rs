@@ -9,7 +9,6 @@ use chrono::TimeDelta;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tempfile::TempDir;
@@ -244,10 +243,7 @@ pub fn public_registration() -> Registration {
 
 pub fn web_registration() -> Registration {
     Registration {
-        redirect_uris: RedirectUris {
-            web: vec![REDIRECT.to_owned()],
-            ..RedirectUris::default()
-        },
+        redirect_uris: RedirectUris { web: vec![REDIRECT.to_owned()], ..RedirectUris::default() },
         delegated_permissions: vec!["Alert.Read".to_owned(), "Machine.Read".to_owned()],
         ..Registration::default()
     }
@@ -278,10 +274,6 @@ pub fn part(token: &str, index: usize) -> Json {
 
 pub fn claims(token: &str) -> Json {
     part(token, 1)
-}
-
-pub fn challenge(verifier: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
 }
 
 /// Fields of an address's query or fragment.
@@ -458,7 +450,10 @@ pub fn authorize_path(world: &World, app: &str, more: &[(&str, &str)]) -> String
         ("client_id", app),
         ("response_type", "code"),
         ("redirect_uri", REDIRECT),
-        ("scope", "https://api.securitycenter.microsoft.com/Machine.Read openid profile offline_access"),
+        (
+            "scope",
+            "https://api.securitycenter.microsoft.com/Machine.Read openid profile offline_access",
+        ),
         ("state", "s t&a+te"),
         ("code_challenge", CHALLENGE),
         ("code_challenge_method", "S256"),

@@ -36,7 +36,8 @@ async fn the_answer_holds_what_msal_needs() {
     assert_eq!(info, json!({"uid": oid, "utid": world.tenant.to_string()}));
     // Each of the three comes only when it is asked for.
     let (_, _, bare) =
-        signed_in(&world, &[("scope", "https://api.securitycenter.microsoft.com/Machine.Read")]).await;
+        signed_in(&world, &[("scope", "https://api.securitycenter.microsoft.com/Machine.Read")])
+            .await;
     assert!(bare.body.get("id_token").is_none() && bare.body.get("refresh_token").is_none());
     let scope = "https://api.securitycenter.microsoft.com/Machine.Read openid";
     let (_, _, nameless) = signed_in(&world, &[("scope", scope)]).await;
@@ -248,5 +249,11 @@ async fn an_application_asks_on_behalf_of_its_caller() {
     refused("another's token", &other, 400, 50013, "invalid_grant");
     refused("no token", &ask("a.b.c", own).await, 400, 50013, "invalid_grant");
     let next = told["aud"].as_str().map(|_| answer.text_of("access_token").to_owned());
-    refused("wrong audience", &ask(&next.expect("a token"), own).await, 400, 50013, "invalid_grant");
+    refused(
+        "wrong audience",
+        &ask(&next.expect("a token"), own).await,
+        400,
+        50013,
+        "invalid_grant",
+    );
 }

@@ -61,7 +61,8 @@ async fn tenants_and_paths_are_found_in_any_spelling() {
         assert_eq!(shown.status, 400, "{path}");
         assert!(shown.text.contains("AADSTS900144"), "{path}: {}", shown.text);
     }
-    for path in ["oauth2/token", "oauth2/devicecode", "oauth2/v2.0/token", "oauth2/v2.0/devicecode"] {
+    for path in ["oauth2/token", "oauth2/devicecode", "oauth2/v2.0/token", "oauth2/v2.0/devicecode"]
+    {
         let answer = world.form(&format!("/{id}/{path}"), &[("a", "b")]).await;
         refused(path, &answer, 400, 900144, "invalid_request");
     }

@@ -102,8 +102,11 @@ async fn a_user_needs_the_scope_and_the_role() {
         sets.insert(operation.delegated_permissions.clone());
     }
     for permissions in sets {
-        let (with, without): (Vec<&str>, Vec<&str>) =
-            context.every.iter().map(String::as_str).partition(|name| permissions.iter().any(|p| p == name));
+        let (with, without): (Vec<&str>, Vec<&str>) = context
+            .every
+            .iter()
+            .map(String::as_str)
+            .partition(|name| permissions.iter().any(|p| p == name));
         let boss_without = context.token("boss", &without).await;
         let mut boss_with = Vec::new();
         for scope in &with {
@@ -182,7 +185,9 @@ async fn plain_http_gets_nothing() {
     let address = world.server.address();
     let secret = world.first.app_secret.clone();
     let answered = tokio::task::spawn_blocking(move || {
-        let body = format!("grant_type=client_credentials&client_id={app}&client_secret={secret}&scope={DEFENDER}/.default");
+        let body = format!(
+            "grant_type=client_credentials&client_id={app}&client_secret={secret}&scope={DEFENDER}/.default"
+        );
         let mut connection = std::net::TcpStream::connect(address).expect("connected");
         write!(
             connection,

@@ -30,14 +30,14 @@ pub async fn serve(
         (_, ["serviceprincipals", rest @ ..]) => {
             service_principals(state, actor, method, tenant, rest, body).await
         }
-        (&Method::GET, ["settings"]) => {
-            ok(&directory.tenant(&tenant.to_string()).await?.settings)
-        }
+        (&Method::GET, ["settings"]) => ok(&directory.tenant(&tenant.to_string()).await?.settings),
         (&Method::PUT, ["settings"]) => {
             ok(&directory.set_tenant_settings(actor, tenant, &parse(body)?).await?)
         }
         (&Method::GET, ["groups"]) => list(directory.groups(tenant).await?),
-        (&Method::PUT, ["groups"]) => ok(&directory.put_group(actor, tenant, &parse(body)?).await?),
+        (&Method::PUT, ["groups"]) => {
+            ok(&directory.put_group(actor, tenant, &parse(body)?).await?)
+        }
         (&Method::DELETE, ["groups", name]) => {
             directory.delete_group(actor, tenant, name).await?;
             gone()
@@ -133,9 +133,7 @@ async fn users(
     let directory = &state.directory;
     match (method, path) {
         (&Method::GET, []) => list(directory.users(tenant).await?),
-        (&Method::POST, []) => {
-            created(&directory.create_user(actor, tenant, &parse(body)?).await?)
-        }
+        (&Method::POST, []) => created(&directory.create_user(actor, tenant, &parse(body)?).await?),
         (&Method::GET, [name]) => ok(&directory.user(tenant, name).await?),
         (&Method::PATCH, [name]) => {
             ok(&directory.change_user(actor, tenant, name, &parse(body)?).await?)
@@ -144,9 +142,7 @@ async fn users(
             directory.delete_user(actor, tenant, name).await?;
             gone()
         }
-        (&Method::POST, [name, "totp"]) => {
-            created(&directory.set_totp(actor, tenant, name).await?)
-        }
+        (&Method::POST, [name, "totp"]) => created(&directory.set_totp(actor, tenant, name).await?),
         (&Method::DELETE, [name, "totp"]) => {
             directory.remove_totp(actor, tenant, name).await?;
             gone()
@@ -205,7 +201,8 @@ fn filter(uri: &Uri) -> Result<AuditFilter, ApiError> {
             "outcome" => filter.outcome = Some(value.into_owned()),
             "top" => {
                 let top = value.parse();
-                filter.top = Some(top.map_err(|_| ApiError::bad_request("top: a number is expected"))?);
+                filter.top =
+                    Some(top.map_err(|_| ApiError::bad_request("top: a number is expected"))?);
             }
             other => return Err(ApiError::bad_request(format!("'{other}' filters no entries"))),
         }
