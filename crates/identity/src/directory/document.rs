@@ -59,8 +59,12 @@ impl Directory {
     /// Brings tenants to the state that the document describes. A document that is wrong somewhere
     /// changes nothing.
     pub async fn apply(&self, actor: &str, document: &Document) -> Result<Applied, DirectoryError> {
+        let registered: Vec<Uuid> = (document.tenants.iter())
+            .flat_map(|tenant| tenant.applications.iter().filter_map(|app| app.app_id))
+            .collect();
         for wanted in &document.tenants {
             self.check(wanted).await?;
+            self.check_names(wanted, &registered).await?;
         }
         let mut applied = Applied::default();
         for wanted in &document.tenants {
@@ -140,6 +144,40 @@ impl Directory {
             match users.iter().any(|user| user.user_principal_name == name) {
                 true => check_roles(&wanted.roles)?,
                 false => check_user(&new_user(wanted)?, &domains)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses names of groups, users and applications that are neither there nor in the document.
+    async fn check_names(
+        &self,
+        wanted: &TenantDocument,
+        registered: &[Uuid],
+    ) -> Result<(), DirectoryError> {
+        let (mut groups, mut users) = (Vec::new(), Vec::new());
+        if let Some(tenant) = self.find(wanted).await? {
+            let found = self.groups(tenant.id).await?.into_iter();
+            groups.extend(found.map(|group| group.content.display_name));
+            let found = self.users(tenant.id).await?.into_iter();
+            users.extend(found.map(|user| user.user_principal_name));
+        }
+        groups.extend(wanted.groups.iter().map(|group| group.display_name.clone()));
+        users.extend(wanted.users.iter().map(|user| user.user_principal_name.to_lowercase()));
+        let of_roles = wanted.roles.iter().flat_map(|role| &role.groups);
+        let of_devices = wanted.device_groups.iter().flat_map(|group| &group.groups);
+        if let Some(name) = of_roles.chain(of_devices).find(|name| !groups.contains(name)) {
+            return Err(DirectoryError::NotFound { what: "group", name: name.clone() });
+        }
+        let members = wanted.groups.iter().flat_map(|group| &group.members);
+        if let Some(name) = members.into_iter().find(|name| !users.contains(&name.to_lowercase())) {
+            return Err(DirectoryError::NotFound { what: "user", name: name.clone() });
+        }
+        for consent in &wanted.consents {
+            let id = consent.app_id;
+            if !registered.contains(&id) && self.owner(id).await?.is_none() {
+                let name = id.to_string();
+                return Err(DirectoryError::NotFound { what: "application", name });
             }
         }
         Ok(())

@@ -162,4 +162,10 @@ async fn the_document_carries_the_directory() {
     assert_eq!(json(&exported), json(&document));
     let again = other.directory.apply("tests", &moved).await.expect("applied");
     assert!(again.changes.is_empty(), "{:?}", again.changes);
+    // Wrong somewhere, it changes nothing.
+    let mut wrong = moved.clone();
+    wrong.tenants[0].display_name = "Renamed".to_owned();
+    wrong.tenants[0].roles.push(role("Others", &["ViewData"], &["No such group"]));
+    assert!(other.directory.apply("tests", &wrong).await.is_err());
+    assert_eq!(json(&other.directory.export().await.expect("exported")), json(&document));
 }
