@@ -8,6 +8,13 @@ use vigie_database::{Transaction, Value};
 
 /// Entries of one answer at most.
 const MOST: i64 = 1000;
+/// How long entries of applications' sign-ins wait for others.
+const SOON: std::time::Duration = std::time::Duration::from_millis(200);
+const INSERT: &str = "INSERT INTO audit (id, at, tenant, actor, action, target, outcome, address) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+/// Values of one entry.
+pub type Row = [Value; 8];
 
 /// An entry, stored in the transaction of the change that it tells of.
 pub struct Entry<'a> {
@@ -48,9 +55,12 @@ impl Directory {
         transaction: &mut Transaction,
         entry: Entry<'_>,
     ) -> Result<(), DirectoryError> {
-        let insert = "INSERT INTO audit (id, at, tenant, actor, action, target, outcome, address) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let values = [
+        transaction.execute(INSERT, &self.row(entry)).await?;
+        Ok(())
+    }
+
+    fn row(&self, entry: Entry<'_>) -> Row {
+        [
             Uuid::new_v4().to_string().into(),
             micros(self.clock().now()).into(),
             entry.tenant.map(|tenant| tenant.to_string()).into(),
@@ -59,9 +69,43 @@ impl Directory {
             entry.target.into(),
             entry.outcome.into(),
             entry.address.map(str::to_owned).into(),
-        ];
-        transaction.execute(insert, &values).await?;
-        Ok(())
+        ]
+    }
+
+    /// Writes an entry soon, together with others: applications sign in thousands of times a second,
+    /// and each commit waits for the disk. A process that is killed loses those of the last moment.
+    pub(crate) fn note_soon(&self, entry: Entry<'_>) {
+        let row = self.row(entry);
+        let mut pending = self.shared().pending.lock();
+        pending.push(row);
+        if pending.len() > 1 {
+            // Whoever came first writes for all.
+            return;
+        }
+        let directory = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SOON).await;
+            directory.write_pending().await;
+        });
+    }
+
+    /// Writes what is to be written soon.
+    pub async fn write_pending(&self) {
+        let rows = std::mem::take(&mut *self.shared().pending.lock());
+        if rows.is_empty() {
+            return;
+        }
+        let written = async {
+            let mut transaction = self.database().begin().await?;
+            for row in &rows {
+                transaction.execute(INSERT, row).await?;
+            }
+            transaction.commit().await?;
+            Ok::<_, DirectoryError>(())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, entries = rows.len(), "sign-ins were not written to the audit log");
+        }
     }
 
     /// Writes an entry that belongs to no other change. That it cannot be written must not help
@@ -84,6 +128,7 @@ impl Directory {
         tenant: Uuid,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditEntry>, DirectoryError> {
+        self.write_pending().await;
         let mut select = "SELECT id, at, tenant, actor, action, target, outcome, address \
                           FROM audit WHERE tenant = $1"
             .to_owned();

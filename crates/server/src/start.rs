@@ -98,6 +98,7 @@ pub struct ServerHandle {
     connections: TaskTracker,
     lake: Lake,
     database: Database,
+    directory: Directory,
 }
 
 impl Server {
@@ -171,7 +172,8 @@ impl Server {
                 connections.clone(),
             ));
         }
-        let handle = ServerHandle { stop, connections, lake, database };
+        let handle =
+            ServerHandle { stop, connections, lake, database, directory: directory.clone() };
         Ok(Server { addresses, ca: tls::ca_path(&config.data), first_start, directory, handle })
     }
 
@@ -221,6 +223,7 @@ impl ServerHandle {
         if let Err(error) = self.lake.close().await {
             tracing::error!(%error, "the lake's log keeps what could not be flushed");
         }
+        self.directory.write_pending().await;
         self.database.close().await;
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     /// Tokens that were verified and have not expired.
     pub verified: RwLock<HashMap<[u8; 32], Arc<Verified>>>,
     pub protection: Protection,
+    /// Entries of the audit log that are written soon.
+    pub pending: Mutex<Vec<crate::audit::Row>>,
 }
 
 impl Directory {
@@ -98,6 +100,7 @@ impl Directory {
             forgotten: Mutex::new(Instant::now()),
             verified: RwLock::default(),
             protection: Protection::default(),
+            pending: Mutex::default(),
         };
         Ok(Directory { shared: Arc::new(shared) })
     }

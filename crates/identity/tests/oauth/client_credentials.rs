@@ -99,6 +99,7 @@ async fn roles_are_those_granted_and_nothing_else_is_issued() {
     for name in ["refresh_token", "id_token", "client_info", "scope"] {
         assert!(answer.body.get(name).is_none(), "{name}: {}", answer.text);
     }
+    assert_eq!(world.outcomes(&app).await, ["success"], "it is in the audit log");
     let none = world.application(&[], Registration::default()).await;
     let secret = world.secret(&none).await;
     let answer = v2(&world, &none, &secret, &more).await;
