@@ -138,10 +138,10 @@ struct RegistrationOptions {
     #[arg(long, value_name = "PERMISSION")]
     asks: Vec<String>,
     /// Allow device code, password and codes without a credential
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     public_client: Option<bool>,
     /// Let accounts of other tenants use it
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     multi_tenant: Option<bool>,
     /// Whether it may sign in at all
     #[arg(long, value_name = "BOOL")]

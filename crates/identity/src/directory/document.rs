@@ -169,8 +169,8 @@ impl Directory {
         if let Some(name) = of_roles.chain(of_devices).find(|name| !groups.contains(name)) {
             return Err(DirectoryError::NotFound { what: "group", name: name.clone() });
         }
-        let members = wanted.groups.iter().flat_map(|group| &group.members);
-        if let Some(name) = members.into_iter().find(|name| !users.contains(&name.to_lowercase())) {
+        let mut members = wanted.groups.iter().flat_map(|group| &group.members);
+        if let Some(name) = members.find(|name| !users.contains(&name.to_lowercase())) {
             return Err(DirectoryError::NotFound { what: "user", name: name.clone() });
         }
         for consent in &wanted.consents {
