@@ -20,7 +20,7 @@ struct Postgres {
 /// Program that must be on the PATH, Debian package that brings it.
 const DEBIAN: &[(&str, &str)] = &[("nft", "nftables"), ("ip", "iproute2"), ("curl", "curl")];
 /// Python packages of the acceptance tests: foreign clients, unmodified.
-const PYTHON: &[&str] = &["msal==1.39.0", "requests"];
+const PYTHON: &[&str] = &["msal==1.39.0", "azure-identity", "Authlib", "requests"];
 
 /// Installs what is missing and starts PostgreSQL.
 pub fn start() -> Result<Services> {

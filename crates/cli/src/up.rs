@@ -23,9 +23,16 @@ pub struct ServeOptions {
     /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.1:8443", env = "VIGIE_LISTEN")]
     listen: SocketAddr,
+    /// A further address and port to listen on; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    also_listen: Vec<SocketAddr>,
     /// A name or address of the server for its certificate; may be given several times
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
+    /// Address by which clients reach the server, such as https://vigie.example [default: that of
+    /// --listen]
+    #[arg(long, value_name = "URL", env = "VIGIE_PUBLIC_URL")]
+    public_url: Option<String>,
     /// PostgreSQL URL [default: SQLite in the data folder]
     #[arg(long, env = "VIGIE_DATABASE", hide_env_values = true)]
     database: Option<String>,
@@ -139,7 +146,9 @@ async fn start(options: &ServeOptions) -> Result<Running> {
     let server = Server::start(ServerConfig {
         data: folder.clone(),
         listen: options.listen,
+        also_listen: options.also_listen.clone(),
         names: options.name.clone(),
+        public_url: options.public_url.clone(),
         database: options.database.clone(),
         master_key: options.master_key.clone(),
         quotas: !options.no_quotas,

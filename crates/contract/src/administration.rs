@@ -12,7 +12,20 @@
 //! | `POST …/applications/{appId}/secrets` | [`NewSecret`] → [`IssuedSecret`], the only time it is shown |
 //! | `DELETE …/applications/{appId}/secrets/{keyId}` | → 204 |
 //! | `GET`, `POST …/{tenant}/users` | → `List<`[`User`]`>`, [`NewUser`] → [`User`] |
-//! | `DELETE …/users/{id or user principal name}` | → 204 |
+//! | `GET`, `PATCH`, `DELETE …/users/{id or user principal name}` | → `User`, [`UserChange`] → `User`, → 204 |
+//! | `POST`, `DELETE …/users/{…}/totp` | → [`IssuedTotp`], the only time it is shown, → 204 |
+//! | `GET`, `PUT …/{tenant}/settings` | → [`TenantSettings`], `TenantSettings` → `TenantSettings` |
+//! | `PUT …/applications/{appId}/registration` | [`Registration`] → [`Application`] |
+//! | `POST …/applications/{appId}/certificates` | [`NewCertificate`] → [`Certificate`] |
+//! | `POST …/applications/{appId}/federatedcredentials` | [`NewFederatedCredential`] → [`FederatedCredential`] |
+//! | `DELETE …/applications/{appId}/{certificates,federatedcredentials}/{id}` | → 204 |
+//! | `GET …/{tenant}/serviceprincipals` | → `List<`[`ServicePrincipal`]`>` |
+//! | `GET`, `PATCH`, `DELETE …/serviceprincipals/{appId}` | → `ServicePrincipal`, [`ServicePrincipalChange`] → `ServicePrincipal`, → 204 |
+//! | `GET`, `PUT …/{tenant}/groups` | → `List<`[`Group`]`>`, [`NewGroup`] → `Group`, by its name |
+//! | `GET`, `PUT …/{tenant}/roles` | → `List<`[`RbacRole`]`>`, [`NewRbacRole`] → `RbacRole`, by its name |
+//! | `GET`, `PUT …/{tenant}/devicegroups` | → `List<`[`DeviceGroup`]`>`, [`NewDeviceGroup`] → `DeviceGroup`, by its name |
+//! | `DELETE …/{groups,roles,devicegroups}/{id or name}` | → 204 |
+//! | `GET …/{tenant}/audit?since=&until=&actor=&action=&outcome=&top=` | → `List<`[`AuditEntry`]`>`, newest first |
 //! | `POST …/{tenant}/enrolmentkeys` | [`NewEnrolmentKey`] → [`EnrolmentKey`], the only time it is shown |
 //! | `GET`, `PUT /admin/v1/document` | → [`Document`], [`Document`] → [`Applied`] |
 //! | `POST …/{tenant}/telemetry?source=NAME&sequence=N` | [`crate::sensor::TelemetryBatch`] → [`crate::sensor::Acknowledgement`] |
@@ -20,6 +33,8 @@
 //!
 //! `{tenant}` is a tenant id or a verified domain. Errors have the API's shape,
 //! `{"error":{"code","message","target"}}`.
+
+pub use crate::directory::*;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -46,6 +61,7 @@ pub struct Tenant {
     /// `Trial` or `Paid`.
     pub plan: String,
     pub created: DateTime<Utc>,
+    pub settings: TenantSettings,
     /// Simulated machines that `vigie up` starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lab: Option<LabDocument>,
@@ -72,7 +88,12 @@ pub struct Application {
     pub display_name: String,
     /// Application permissions of the Defender resource with admin consent.
     pub permissions: Vec<String>,
+    pub registration: Registration,
     pub secrets: Vec<Secret>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub federated_credentials: Vec<FederatedCredential>,
     pub created: DateTime<Utc>,
 }
 
@@ -95,6 +116,8 @@ pub struct NewApplication {
     pub display_name: String,
     #[serde(default)]
     pub permissions: Vec<String>,
+    #[serde(default)]
+    pub registration: Registration,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -128,18 +151,31 @@ pub struct User {
     pub id: Uuid,
     pub user_principal_name: String,
     pub display_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surname: Option<String>,
     pub enabled: bool,
+    /// Refused by policy.
+    pub blocked: bool,
+    pub password_expired: bool,
+    /// Has to enter a one-time password.
+    pub second_factor: bool,
     /// Directory roles, for example `Security Reader`.
     pub roles: Vec<String>,
     pub created: DateTime<Utc>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewUser {
     pub id: Option<Uuid>,
     pub user_principal_name: String,
     pub display_name: Option<String>,
+    #[serde(default)]
+    pub given_name: Option<String>,
+    #[serde(default)]
+    pub surname: Option<String>,
     pub password: String,
     #[serde(default)]
     pub roles: Vec<String>,
@@ -192,10 +228,22 @@ pub struct TenantDocument {
     pub domains: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
+    /// Unchanged if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<TenantSettings>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applications: Vec<ApplicationDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<NewGroup>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<NewRbacRole>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_groups: Vec<NewDeviceGroup>,
+    /// Consent in this tenant besides its own applications' permissions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consents: Vec<ConsentDocument>,
     /// Simulated machines that `vigie up` and `vigie lab` start for this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lab: Option<LabDocument>,
@@ -211,9 +259,30 @@ pub struct ApplicationDocument {
     /// Application permissions of the Defender resource, consented.
     #[serde(default)]
     pub permissions: Vec<String>,
+    /// Unchanged if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// Constants for test environments; never written by `export`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretDocument>,
+    /// Certificates in PEM form, to add where they are missing; never written by `export`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federated_credentials: Vec<NewFederatedCredential>,
+}
+
+/// What an application may do in a tenant.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConsentDocument {
+    pub app_id: Uuid,
+    /// Application permissions of an application of another tenant; unchanged if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Vec<String>>,
+    /// Delegated scopes of the Defender resource for everybody in the tenant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delegated: Vec<String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -225,7 +294,7 @@ pub struct SecretDocument {
     pub expires: Option<DateTime<Utc>>,
 }
 
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserDocument {
     pub user_principal_name: String,
@@ -234,8 +303,22 @@ pub struct UserDocument {
     /// Needed for a user that does not exist yet; never written by `export`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surname: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

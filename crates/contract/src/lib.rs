@@ -3,6 +3,7 @@
 
 pub mod administration;
 pub mod clock;
+pub mod directory;
 pub mod operations;
 pub mod sensor;
 pub mod tables;

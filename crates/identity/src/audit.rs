@@ -1,19 +1,52 @@
 //! Who did what: every change of the directory and every sign-in.
 
-use crate::{Directory, DirectoryError, micros};
+use crate::{Directory, DirectoryError, micros, time};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
-use vigie_database::Transaction;
+use vigie_contract::administration::AuditEntry;
+use vigie_database::{Transaction, Value};
+
+/// Entries of one answer at most.
+const MOST: i64 = 1000;
+/// How long entries of applications' sign-ins wait for others.
+const SOON: std::time::Duration = std::time::Duration::from_millis(200);
+const INSERT: &str = "INSERT INTO audit (id, at, tenant, actor, action, target, outcome, address) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+/// Values of one entry.
+pub type Row = [Value; 8];
 
 /// An entry, stored in the transaction of the change that it tells of.
 pub struct Entry<'a> {
     pub tenant: Option<Uuid>,
-    /// An application id, a user, or `first start`.
+    /// An application id, a user principal name, or `first start`.
     pub actor: &'a str,
     /// For example `application.create`.
     pub action: &'a str,
     pub target: &'a str,
     /// `success`, or the number of the error.
     pub outcome: &'a str,
+    /// Where the request came from.
+    pub address: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    /// A change that succeeded.
+    pub fn change(tenant: Uuid, actor: &'a str, action: &'a str, target: &'a str) -> Entry<'a> {
+        Entry { tenant: Some(tenant), actor, action, target, outcome: "success", address: None }
+    }
+}
+
+/// Which entries to read; `None` is any.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    pub since: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub outcome: Option<String>,
+    /// At most 1,000.
+    pub top: Option<i64>,
 }
 
 impl Directory {
@@ -22,9 +55,12 @@ impl Directory {
         transaction: &mut Transaction,
         entry: Entry<'_>,
     ) -> Result<(), DirectoryError> {
-        let insert = "INSERT INTO audit (id, at, tenant, actor, action, target, outcome) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        let values = [
+        transaction.execute(INSERT, &self.row(entry)).await?;
+        Ok(())
+    }
+
+    fn row(&self, entry: Entry<'_>) -> Row {
+        [
             Uuid::new_v4().to_string().into(),
             micros(self.clock().now()).into(),
             entry.tenant.map(|tenant| tenant.to_string()).into(),
@@ -32,8 +68,98 @@ impl Directory {
             entry.action.into(),
             entry.target.into(),
             entry.outcome.into(),
-        ];
-        transaction.execute(insert, &values).await?;
-        Ok(())
+            entry.address.map(str::to_owned).into(),
+        ]
+    }
+
+    /// Writes an entry soon, together with others: applications sign in thousands of times a second,
+    /// and each commit waits for the disk. A process that is killed loses those of the last moment.
+    pub(crate) fn note_soon(&self, entry: Entry<'_>) {
+        let row = self.row(entry);
+        let mut pending = self.shared().pending.lock();
+        pending.push(row);
+        if pending.len() > 1 {
+            // Whoever came first writes for all.
+            return;
+        }
+        let directory = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SOON).await;
+            directory.write_pending().await;
+        });
+    }
+
+    /// Writes what is to be written soon.
+    pub async fn write_pending(&self) {
+        let rows = std::mem::take(&mut *self.shared().pending.lock());
+        if rows.is_empty() {
+            return;
+        }
+        let written = async {
+            let mut transaction = self.database().begin().await?;
+            for row in &rows {
+                transaction.execute(INSERT, row).await?;
+            }
+            transaction.commit().await?;
+            Ok::<_, DirectoryError>(())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, entries = rows.len(), "sign-ins were not written to the audit log");
+        }
+    }
+
+    /// Writes an entry that belongs to no other change. That it cannot be written must not help
+    /// anybody in, nor keep anybody out.
+    pub(crate) async fn note(&self, entry: Entry<'_>) {
+        let written = async {
+            let mut transaction = self.database().begin().await?;
+            self.audit(&mut transaction, entry).await?;
+            transaction.commit().await?;
+            Ok::<_, DirectoryError>(())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "a sign-in was not written to the audit log");
+        }
+    }
+
+    /// Entries of a tenant, newest first.
+    pub async fn audit_log(
+        &self,
+        tenant: Uuid,
+        filter: &AuditFilter,
+    ) -> Result<Vec<AuditEntry>, DirectoryError> {
+        self.write_pending().await;
+        let mut select = "SELECT id, at, tenant, actor, action, target, outcome, address \
+                          FROM audit WHERE tenant = $1"
+            .to_owned();
+        let mut values: Vec<Value> = vec![tenant.to_string().into()];
+        let mut and = |condition: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                values.push(value);
+                select.push_str(&format!(" AND {condition} ${}", values.len()));
+            }
+        };
+        and("at >=", filter.since.map(|time| micros(time).into()));
+        and("at <=", filter.until.map(|time| micros(time).into()));
+        and("actor =", filter.actor.as_deref().map(Value::from));
+        and("action =", filter.action.as_deref().map(Value::from));
+        and("outcome =", filter.outcome.as_deref().map(Value::from));
+        let top = filter.top.unwrap_or(100).clamp(1, MOST);
+        select.push_str(&format!(" ORDER BY at DESC, id LIMIT {top}"));
+        let rows = self.database().read(&select, &values).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AuditEntry {
+                    id: super::directory::parse_uuid(row.text(0)?)?,
+                    at: time(row.integer(1)?),
+                    tenant: row.optional_text(2)?.and_then(|id| Uuid::try_parse(id).ok()),
+                    actor: row.text(3)?.to_owned(),
+                    action: row.text(4)?.to_owned(),
+                    target: row.text(5)?.to_owned(),
+                    outcome: row.text(6)?.to_owned(),
+                    address: row.optional_text(7)?.map(str::to_owned),
+                })
+            })
+            .collect()
     }
 }

@@ -10,6 +10,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use vigie_identity::PeerAddress;
 
 /// How long a handshake and a request's head may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,7 +50,12 @@ pub async fn serve(
                 }
                 Err(_) => return,
             };
-            let service = TowerToHyperService::new(router);
+            // Who connects counts in sign-in's protection and audit log.
+            let service = router.map_request(move |mut request: http::Request<_>| {
+                request.extensions_mut().insert(PeerAddress(peer.ip()));
+                request
+            });
+            let service = TowerToHyperService::new(service);
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);

@@ -19,7 +19,7 @@ use vigie_contract::clock::Clock;
 use vigie_database::Database;
 use vigie_hunting::lake::{Lake, LakeConfig, LakeError};
 use vigie_hunting::{Engine, EngineConfig};
-use vigie_identity::{Directory, MasterKey};
+use vigie_identity::{Authority, Directory, MasterKey};
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -27,8 +27,13 @@ pub struct ServerConfig {
     /// Everything that the server keeps.
     pub data: PathBuf,
     pub listen: SocketAddr,
+    /// Further addresses and ports: some clients drop the port, others know only the usual one.
+    pub also_listen: Vec<SocketAddr>,
     /// Names and addresses of the certificate, besides those of this machine.
     pub names: Vec<String>,
+    /// The address by which clients reach the server, for example `https://vigie.example`, which
+    /// tokens and discovery name; that of `listen` if missing.
+    pub public_url: Option<String>,
     /// A PostgreSQL URL; SQLite in the data folder if missing.
     pub database: Option<String>,
     /// 64 hexadecimal digits; a file in the data folder if missing.
@@ -79,7 +84,7 @@ pub struct Administration {
 
 /// A running server.
 pub struct Server {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     ca: PathBuf,
     first_start: Option<FirstStart>,
     directory: Directory,
@@ -93,6 +98,7 @@ pub struct ServerHandle {
     connections: TaskTracker,
     lake: Lake,
     database: Database,
+    directory: Directory,
 }
 
 impl Server {
@@ -104,12 +110,14 @@ impl Server {
         };
         std::fs::create_dir_all(&config.data).map_err(|error| folder(&config.data, error))?;
         // Before anything is opened: a port in use must change nothing.
-        let listener =
-            TcpListener::bind(config.listen).await.map_err(|error| match error.kind() {
-                std::io::ErrorKind::AddrInUse => StartError::PortInUse { address: config.listen },
-                _ => StartError::Listen { address: config.listen, reason: error.to_string() },
-            })?;
-        let address = listener.local_addr().map_err(|error| folder(&config.data, error))?;
+        let mut listeners = vec![listen(config.listen).await?];
+        for address in &config.also_listen {
+            listeners.push(listen(*address).await?);
+        }
+        let addresses: std::io::Result<Vec<SocketAddr>> =
+            listeners.iter().map(TcpListener::local_addr).collect();
+        let addresses = addresses.map_err(|error| folder(&config.data, error))?;
+        let address = addresses[0];
         let lake =
             Lake::open(LakeConfig::new(config.data.join("lake"), config.clock.clone())).await;
         let lake = lake.map_err(|error| match error {
@@ -132,6 +140,7 @@ impl Server {
         let directory =
             Directory::open(database.clone(), master(&config)?, config.clock.clone()).await;
         let directory = directory.map_err(|error| other(&error))?;
+        directory.set_authority(Authority::new(&public_url(&config, address), &names(&config)));
         features::migrate(&database).await.map_err(|error| other(&error))?;
         let engine = Engine::new(EngineConfig::new(config.clock.clone()));
         let stop = CancellationToken::new();
@@ -153,20 +162,29 @@ impl Server {
         connections.spawn(publish(state.clone()));
         connections.spawn(features::detections::run(state.clone()));
         let router = router(state);
-        connections.spawn(http_server::serve(
-            listener,
-            Arc::new(tls),
-            router,
-            stop.clone(),
-            connections.clone(),
-        ));
-        let handle = ServerHandle { stop, connections, lake, database };
-        Ok(Server { address, ca: tls::ca_path(&config.data), first_start, directory, handle })
+        let tls = Arc::new(tls);
+        for listener in listeners {
+            connections.spawn(http_server::serve(
+                listener,
+                tls.clone(),
+                router.clone(),
+                stop.clone(),
+                connections.clone(),
+            ));
+        }
+        let handle =
+            ServerHandle { stop, connections, lake, database, directory: directory.clone() };
+        Ok(Server { addresses, ca: tls::ca_path(&config.data), first_start, directory, handle })
     }
 
     /// Where the server listens; the port is the chosen one where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// All addresses, the main one first.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// The certificate that clients have to trust.
@@ -205,7 +223,30 @@ impl ServerHandle {
         if let Err(error) = self.lake.close().await {
             tracing::error!(%error, "the lake's log keeps what could not be flushed");
         }
+        self.directory.write_pending().await;
         self.database.close().await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::PortInUse { address },
+        _ => StartError::Listen { address, reason: error.to_string() },
+    })
+}
+
+/// The address that tokens and discovery name.
+fn public_url(config: &ServerConfig, mut address: SocketAddr) -> String {
+    if let Some(url) = &config.public_url {
+        return url.clone();
+    }
+    // What listens on every address is reached on this machine by its own.
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    match address.port() {
+        443 => format!("https://{}", address.to_string().trim_end_matches(":443")),
+        _ => format!("https://{address}"),
     }
 }
 
@@ -216,9 +257,8 @@ fn names(config: &ServerConfig) -> Vec<String> {
     if !host.is_empty() {
         names.push(host);
     }
-    if !config.listen.ip().is_unspecified() {
-        names.push(config.listen.ip().to_string());
-    }
+    let listened = std::iter::once(&config.listen).chain(&config.also_listen);
+    names.extend(listened.filter(|a| !a.ip().is_unspecified()).map(|a| a.ip().to_string()));
     names.extend(config.names.iter().cloned());
     names.sort();
     names.dedup();
@@ -289,11 +329,11 @@ async fn first_start(state: &State) -> Result<Option<FirstStart>, StartError> {
         let domain = tenant.domains.first().cloned().unwrap_or_default();
         let password = Uuid::new_v4().simple().to_string();
         let user = NewUser {
-            id: None,
             user_principal_name: format!("admin@{domain}"),
             display_name: Some("Administrator".to_owned()),
             password: password.clone(),
             roles: vec!["Global Administrator".to_owned()],
+            ..NewUser::default()
         };
         let user = directory.create_user(actor, tenant.id, &user).await?;
         Ok::<_, vigie_identity::DirectoryError>(FirstStart {

@@ -25,3 +25,54 @@ fn msal_for_python_gets_an_application_token_and_lists_alerts() {
     println!("{}", output(&mut run));
     assert!(!server.log().contains(&server.value("secret")), "the secret is in the log");
 }
+
+/// One library drops the port of the authority when it asks for a user's realm, so this server
+/// listens where none is needed: on an address of the loopback network that is this test's own.
+#[test]
+fn clients_of_others_sign_users_in() {
+    let Some(python) = python() else { return };
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: port 443 needs root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let pid = std::process::id();
+    let listen = format!("127.{}.{}.{}:443", 64 + pid % 64, pid / 64 % 250, 1 + pid / 16000 % 250);
+    let server = Up::on(folder.path(), &["--lab", "1", "--listen", &listen]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/acceptance/user_context.py");
+    let mut run = Command::new(python);
+    run.args([script, server.url().trim_end_matches(":443"), &server.value("tenant")])
+        .args([server.value("application"), server.value("secret")])
+        .arg(crate::support::VIGIE)
+        .env("VIGIE_DATA", folder.path().join("data"))
+        .env("REQUESTS_CA_BUNDLE", server.value("certificate"));
+    println!("{}", output(&mut run));
+    let log = server.log();
+    for secret in [server.value("secret"), "correct horse battery".to_owned()] {
+        assert!(!log.contains(&secret), "a secret is in the log");
+    }
+}
+
+/// The commands of the tutorial, as they stand there.
+#[test]
+fn the_tutorial_of_sign_in_runs_as_written() {
+    let text = include_str!("../../../../docs/sign-in.md");
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let script: Vec<&str> = blocks.collect();
+    assert!(script.len() > 5, "the tutorial has commands");
+    let folder = tempfile::tempdir().unwrap();
+    let server = Up::on(folder.path(), &["--lab", "1"]);
+    let programs = std::path::Path::new(crate::support::VIGIE).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut run = Command::new("bash");
+    run.args(["-euo", "pipefail", "-c", &script.concat()])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env("VIGIE_DATA", folder.path().join("data"))
+        .env("URL", server.url())
+        .env("TENANT", server.value("tenant"))
+        .env("CURL_CA_BUNDLE", server.value("certificate"));
+    let said = output(&mut run);
+    println!("{said}");
+    assert!(said.contains("\"value\""), "{said}");
+}

@@ -1,21 +1,36 @@
-//! Tenants, applications, secrets, users.
+//! Tenants, applications, their credentials and consent, users, groups, roles.
 
+mod access;
 mod applications;
+mod credentials;
 mod document;
+mod groups;
+mod lookup;
+mod principals;
 mod tenants;
 mod users;
 
+pub use access::{Scope, UserAccess, role_permissions};
+pub(crate) use lookup::Client;
+pub(crate) use users::{Account, ROLES};
+
+use crate::authority::Authority;
 use crate::keys::{self, SigningKey};
+use crate::protection::Protection;
 use crate::schema::IDENTITY;
 use crate::seal::MasterKey;
 use crate::verify::Verified;
-use chrono::{DateTime, Utc};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
+use vigie_contract::administration::{DeviceGroup, TenantSettings};
 use vigie_contract::clock::Clock;
 use vigie_database::{Database, DatabaseError};
+
+/// How long a change that another node made may stay unseen.
+const UNSEEN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
@@ -41,23 +56,24 @@ pub(crate) struct Shared {
     pub database: Database,
     pub master: MasterKey,
     pub clock: Clock,
-    pub keys: Vec<SigningKey>,
+    pub authority: OnceLock<Authority>,
+    pub keys: RwLock<Arc<Vec<SigningKey>>>,
+    /// When the keys were read, by the clock: seconds.
+    pub keys_read: Mutex<i64>,
     /// What sign-in needs of an application, by tenant and application; emptied by every change.
     pub clients: RwLock<HashMap<(Uuid, Uuid), Arc<Client>>>,
     /// Tenants by id or domain in lower case; emptied by every change.
     pub tenants: RwLock<HashMap<String, Uuid>>,
+    pub settings: RwLock<HashMap<Uuid, Arc<TenantSettings>>>,
+    pub access: RwLock<HashMap<Uuid, Arc<UserAccess>>>,
+    pub device_groups: RwLock<HashMap<Uuid, Arc<Vec<DeviceGroup>>>>,
+    /// When the above were last emptied.
+    pub forgotten: Mutex<Instant>,
     /// Tokens that were verified and have not expired.
     pub verified: RwLock<HashMap<[u8; 32], Arc<Verified>>>,
-}
-
-/// What sign-in needs of an application.
-pub(crate) struct Client {
-    pub object_id: Uuid,
-    pub display_name: String,
-    /// Resource name and role.
-    pub grants: Vec<(String, String)>,
-    /// Hash and end of validity.
-    pub secrets: Vec<(Vec<u8>, DateTime<Utc>)>,
+    pub protection: Protection,
+    /// Entries of the audit log that are written soon.
+    pub pending: Mutex<Vec<crate::audit::Row>>,
 }
 
 impl Directory {
@@ -72,13 +88,35 @@ impl Directory {
         let shared = Shared {
             database,
             master,
+            keys: RwLock::new(Arc::new(keys)),
+            keys_read: Mutex::new(clock.now().timestamp()),
             clock,
-            keys,
+            authority: OnceLock::new(),
             clients: RwLock::default(),
             tenants: RwLock::default(),
+            settings: RwLock::default(),
+            access: RwLock::default(),
+            device_groups: RwLock::default(),
+            forgotten: Mutex::new(Instant::now()),
             verified: RwLock::default(),
+            protection: Protection::default(),
+            pending: Mutex::default(),
         };
         Ok(Directory { shared: Arc::new(shared) })
+    }
+
+    /// Says under which addresses the server is known; the first time counts.
+    pub fn set_authority(&self, authority: Authority) {
+        let _ = self.shared.authority.set(authority);
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        self.shared.authority.get_or_init(|| Authority::new("https://127.0.0.1:8443", &[]))
+    }
+
+    /// The address to write into answers to this request.
+    pub fn base_url(&self, parts: &http::request::Parts) -> String {
+        self.authority().base(parts)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -93,19 +131,29 @@ impl Directory {
         &self.shared.database
     }
 
-    /// The key that signs now.
-    pub(crate) fn signing_key(&self) -> &SigningKey {
-        self.shared.keys.last().expect("there is a key since `open`")
+    pub(crate) fn master(&self) -> &MasterKey {
+        &self.shared.master
     }
 
     /// After every change: what was remembered may be wrong.
     pub(crate) fn forget(&self) {
+        *self.shared.forgotten.lock() = Instant::now();
         self.shared.clients.write().clear();
         self.shared.tenants.write().clear();
+        self.shared.settings.write().clear();
+        self.shared.access.write().clear();
+        self.shared.device_groups.write().clear();
+    }
+
+    /// Before every look at what is remembered: another node may have changed it.
+    pub(crate) fn forget_what_others_may_have_changed(&self) {
+        if self.shared.forgotten.lock().elapsed() >= UNSEEN {
+            self.forget();
+        }
     }
 }
 
-fn parse_uuid(text: &str) -> Result<Uuid, DirectoryError> {
+pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, DirectoryError> {
     Uuid::try_parse(text).map_err(|_| DirectoryError::Damaged(format!("'{text}' is no id")))
 }
 

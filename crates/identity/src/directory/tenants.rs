@@ -4,7 +4,9 @@ use super::{Directory, DirectoryError, conflict, parse_uuid};
 use crate::audit::Entry;
 use crate::{micros, time};
 use uuid::Uuid;
-use vigie_contract::administration::{LabDocument, NewTenant, Tenant, TenantDocument};
+use vigie_contract::administration::{
+    LabDocument, NewTenant, Tenant, TenantDocument, TenantSettings,
+};
 
 const TENANT: &str = "tenant";
 
@@ -38,8 +40,7 @@ impl Directory {
             transaction.execute(insert, &values).await.map_err(conflict("domain", domain))?;
         }
         let target = new.display_name.as_str();
-        let entry =
-            Entry { tenant: Some(id), actor, action: "tenant.create", target, outcome: "success" };
+        let entry = Entry::change(id, actor, "tenant.create", target);
         self.audit(&mut transaction, entry).await?;
         transaction.commit().await?;
         self.forget();
@@ -49,12 +50,13 @@ impl Directory {
             domains,
             plan,
             created: now,
+            settings: TenantSettings::default(),
             lab: None,
         })
     }
 
     pub async fn tenants(&self) -> Result<Vec<Tenant>, DirectoryError> {
-        let select = "SELECT id, display_name, plan, created, lab_machines FROM tenants \
+        let select = "SELECT id, display_name, plan, created, lab_machines, settings FROM tenants \
                       ORDER BY created, id";
         let mut tenants = Vec::new();
         for row in self.database().read(select, &[]).await? {
@@ -64,6 +66,7 @@ impl Directory {
                 domains: self.domains(row.text(0)?).await?,
                 plan: row.text(2)?.to_owned(),
                 created: time(row.integer(3)?),
+                settings: serde_json::from_str(row.text(5)?).unwrap_or_default(),
                 lab: (row.optional_integer(4)?)
                     .and_then(|machines| Some(LabDocument { machines: machines.try_into().ok()? })),
             });
@@ -80,6 +83,7 @@ impl Directory {
     /// The tenant of an id or a verified domain.
     pub async fn tenant_id(&self, name: &str) -> Result<Option<Uuid>, DirectoryError> {
         let name = name.to_lowercase();
+        self.forget_what_others_may_have_changed();
         if let Some(id) = self.shared().tenants.read().get(&name) {
             return Ok(Some(*id));
         }
@@ -141,20 +145,40 @@ impl Directory {
             let text = format!("tenant {}: lab of {} machines", wanted.display_name, lab.machines);
             changes.push(text);
         }
+        if let Some(settings) = wanted.settings.as_ref().filter(|s| **s != found.settings) {
+            let set = "UPDATE tenants SET settings = $1 WHERE id = $2";
+            let values = [serde_json::json!(settings).to_string().into(), id.as_str().into()];
+            transaction.execute(set, &values).await?;
+            changes.push(format!("tenant {}: settings changed", wanted.display_name));
+        }
         if changes.is_empty() {
             return Ok(changes);
         }
-        let entry = Entry {
-            tenant: Some(found.id),
-            actor,
-            action: "tenant.change",
-            target: &wanted.display_name,
-            outcome: "success",
-        };
+        let entry = Entry::change(found.id, actor, "tenant.change", &wanted.display_name);
         self.audit(&mut transaction, entry).await?;
         transaction.commit().await?;
         self.forget();
         Ok(changes)
+    }
+
+    /// Replaces how a tenant signs in.
+    pub async fn set_tenant_settings(
+        &self,
+        actor: &str,
+        tenant: Uuid,
+        settings: &TenantSettings,
+    ) -> Result<TenantSettings, DirectoryError> {
+        check_settings(settings)?;
+        let mut transaction = self.database().begin().await?;
+        let set = "UPDATE tenants SET settings = $1 WHERE id = $2";
+        let values = [serde_json::json!(settings).to_string().into(), tenant.to_string().into()];
+        transaction.execute(set, &values).await?;
+        let target = tenant.to_string();
+        let entry = Entry::change(tenant, actor, "tenant.settings", &target);
+        self.audit(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        self.forget();
+        Ok(settings.clone())
     }
 
     /// Removes a tenant with all that it holds in the directory.
@@ -165,18 +189,29 @@ impl Directory {
             return Err(DirectoryError::NotFound { what: TENANT, name: id.to_string() });
         }
         let target = id.to_string();
-        let entry = Entry {
-            tenant: Some(id),
-            actor,
-            action: "tenant.delete",
-            target: &target,
-            outcome: "success",
-        };
+        let entry = Entry::change(id, actor, "tenant.delete", &target);
         self.audit(&mut transaction, entry).await?;
         transaction.commit().await?;
         self.forget();
         Ok(())
     }
+}
+
+/// Refuses lifetimes that make no sense.
+pub(super) fn check_settings(settings: &TenantSettings) -> Result<(), DirectoryError> {
+    let ranges = [
+        ("accessTokenSeconds", settings.access_token_seconds, 600..=86_400),
+        ("idTokenSeconds", settings.id_token_seconds, 600..=86_400),
+        ("refreshTokenDays", settings.refresh_token_days, 1..=365),
+        ("sessionHours", settings.session_hours, 1..=720),
+    ];
+    for (property, value, range) in ranges {
+        if !range.contains(&value) {
+            let reason = format!("{value} is not within {} and {}", range.start(), range.end());
+            return Err(DirectoryError::Invalid { property, reason });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses what no tenant can be.

@@ -14,16 +14,23 @@ pub struct ApiError {
     pub message: String,
     /// Seconds of `Retry-After`.
     pub retry_after: Option<u64>,
+    /// The challenge says `error="invalid_token"` (RFC 6750, section 3.1).
+    pub invalid_token: bool,
 }
 
 impl ApiError {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), retry_after: None }
+        ApiError { status, code, message: message.into(), retry_after: None, invalid_token: false }
     }
 
     pub fn unauthorized(reason: &str) -> ApiError {
         let message = format!("Unauthorized request - reason of failure: {reason}");
         ApiError::new(401, "Unauthorized", message)
+    }
+
+    /// A token was sent and is not valid.
+    pub fn invalid_token(reason: &str) -> ApiError {
+        ApiError { invalid_token: true, ..ApiError::unauthorized(reason) }
     }
 
     pub fn forbidden(operation: &Operation, roles: &[String]) -> ApiError {
@@ -82,8 +89,11 @@ impl ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if self.status == 401 {
-            // RFC 6750, section 3.
-            let challenge = HeaderValue::from_static("Bearer");
+            // RFC 6750, section 3; the edge adds where to sign in.
+            let challenge = HeaderValue::from_static(match self.invalid_token {
+                true => "Bearer error=\"invalid_token\"",
+                false => "Bearer",
+            });
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response

@@ -1,5 +1,6 @@
 //! The edge of the resource API: which operation, who calls, may they.
 
+mod access;
 mod error;
 mod paths;
 
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use uuid::Uuid;
 use vigie_contract::operations::Operation;
-use vigie_identity::{Caller, Resource};
+use vigie_identity::Caller;
 
 /// Largest body of an API request.
 const LARGEST_BODY: usize = 4 << 20;
@@ -54,8 +55,8 @@ pub async fn serve(state: State, request: Request) -> Response {
     let id = request_id(&parts.headers);
     let outcome = async {
         let found = paths::find(&parts.method, parts.uri.path())?;
-        let caller = authenticate(&state, &parts.headers)?;
-        authorize(&caller, found.operation)?;
+        let mut caller = access::authenticate(&state, &parts.headers)?;
+        access::authorize(&state, &mut caller, found.operation).await?;
         let body = axum::body::to_bytes(body, LARGEST_BODY).await;
         let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
         // HTTP/2 names the host in the address, HTTP/1.1 in a header.
@@ -79,6 +80,7 @@ pub async fn serve(state: State, request: Request) -> Response {
         Ok(response) => response,
         Err(error) => error.response(id),
     };
+    access::challenge(&state, &parts, &mut response);
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert("x-ms-request-id", id.clone());
@@ -101,18 +103,6 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn authenticate(state: &State, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let token = bearer(headers).ok_or_else(|| ApiError::unauthorized("no bearer token"))?;
-    (state.directory.verify(token, Resource::Defender))
-        .map_err(|error| ApiError::unauthorized(&error.to_string()))
-}
-
-/// Any one of the operation's permissions suffices.
-fn authorize(caller: &Caller, operation: &Operation) -> Result<(), ApiError> {
-    let allowed = operation.app_permissions.iter().any(|p| caller.roles.contains(p));
-    if allowed { Ok(()) } else { Err(ApiError::forbidden(operation, &caller.roles)) }
 }
 
 /// A JSON answer.

@@ -6,3 +6,4 @@ mod resources;
 mod sensors;
 mod sign_in;
 mod support;
+mod user_context;

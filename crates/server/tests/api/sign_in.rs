@@ -326,7 +326,8 @@ async fn basic_authentication_and_the_domain_name_work() {
     assert_eq!(answer(post(&pair)).await.status, 200);
     let refused = answer(post(&format!("{}:nonsense", world.first.app_id))).await;
     refusal("wrong basic", &refused, 401, 7000215, "invalid_client");
-    assert_eq!(refused.headers["www-authenticate"], "Basic");
+    let challenge = refused.headers["www-authenticate"].to_str().expect("text");
+    assert!(challenge.starts_with("Basic"), "{challenge}");
     world.stop().await;
 }
 

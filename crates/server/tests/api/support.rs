@@ -34,7 +34,9 @@ pub fn config(data: &TempDir, clock: &Clock) -> ServerConfig {
     ServerConfig {
         data: data.path().to_owned(),
         listen: "127.0.0.1:0".parse().expect("an address"),
+        also_listen: Vec::new(),
         names: Vec::new(),
+        public_url: None,
         database: None,
         master_key: None,
         quotas: true,

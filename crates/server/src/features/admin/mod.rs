@@ -1,5 +1,7 @@
 //! The administration API: [`vigie_contract::administration`] describes it.
 
+mod directory;
+
 use super::sensors::lake_error;
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
@@ -67,40 +69,7 @@ async fn in_tenant(
     uri: &http::Uri,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let directory = &state.directory;
-    let app = |id: &str| Uuid::try_parse(id).map_err(|_| ApiError::not_found("application", id));
     match (method, path) {
-        (&Method::GET, ["applications"]) => list(directory.applications(tenant).await?),
-        (&Method::POST, ["applications"]) => {
-            created(&directory.create_application(actor, tenant, &parse(&body)?).await?)
-        }
-        (&Method::GET, ["applications", id]) => {
-            ok(&directory.application(tenant, app(id)?).await?)
-        }
-        (&Method::DELETE, ["applications", id]) => {
-            directory.delete_application(actor, tenant, app(id)?).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        (&Method::PUT, ["applications", id, "permissions"]) => {
-            let wanted: Permissions = parse(&body)?;
-            ok(&directory.set_permissions(actor, tenant, app(id)?, &wanted.permissions).await?)
-        }
-        (&Method::POST, ["applications", id, "secrets"]) => {
-            created(&directory.add_secret(actor, tenant, app(id)?, &parse(&body)?).await?)
-        }
-        (&Method::DELETE, ["applications", id, "secrets", key]) => {
-            let key = Uuid::try_parse(key).map_err(|_| ApiError::not_found("secret", key))?;
-            directory.remove_secret(actor, tenant, app(id)?, key).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        (&Method::GET, ["users"]) => list(directory.users(tenant).await?),
-        (&Method::POST, ["users"]) => {
-            created(&directory.create_user(actor, tenant, &parse(&body)?).await?)
-        }
-        (&Method::DELETE, ["users", name]) => {
-            directory.delete_user(actor, tenant, name).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
@@ -133,7 +102,7 @@ async fn in_tenant(
             let appended = state.lake.append(batch).await.map_err(lake_error)?;
             ok(&Acknowledgement { sequence: appended.sequence })
         }
-        _ => Err(ApiError::not_found("Path", &path.join("/"))),
+        _ => directory::serve(state, actor, method, tenant, path, uri, &body).await,
     }
 }
 
@@ -162,7 +131,7 @@ pub async fn new_enrolment_key(
 fn authenticate(state: &State, headers: &HeaderMap) -> Result<String, ApiError> {
     let token = bearer(headers).ok_or_else(|| ApiError::unauthorized("no bearer token"))?;
     let caller = state.directory.verify(token, Resource::Administration);
-    let caller = caller.map_err(|error| ApiError::unauthorized(&error.to_string()))?;
+    let caller = caller.map_err(|error| ApiError::invalid_token(&error.to_string()))?;
     if !caller.roles.iter().any(|role| role == ROLE) {
         let message = format!("Missing application roles. API required roles: {ROLE}");
         return Err(ApiError::new(403, "Forbidden", message));

@@ -1,0 +1,17 @@
+//! The authorization server against its checklist; `coverage` tells which test covers which number.
+
+mod access;
+mod authorization;
+mod client_credentials;
+mod clients;
+mod consent;
+mod coverage;
+mod devices;
+mod discovery;
+mod operation;
+mod passwords;
+mod refresh;
+mod sessions;
+mod support;
+mod tokens;
+mod transport;
