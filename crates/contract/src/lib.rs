@@ -5,4 +5,5 @@ pub mod administration;
 pub mod clock;
 pub mod operations;
 pub mod sensor;
+pub mod service;
 pub mod tables;

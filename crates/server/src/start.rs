@@ -33,7 +33,7 @@ pub struct ServerConfig {
     pub database: Option<String>,
     /// 64 hexadecimal digits; a file in the data folder if missing.
     pub master_key: Option<String>,
-    /// Whether tenants may hunt only as much as the service's documentation says.
+    /// Whether tenants may call and hunt only as often as the service's documentation says.
     pub quotas: bool,
     pub clock: Clock,
 }
@@ -145,6 +145,8 @@ impl Server {
             master: Arc::new(master(&config)?),
             waiting: Arc::default(),
             publish: Arc::default(),
+            watchlists: Arc::default(),
+            counters: Arc::default(),
             stop: stop.clone(),
         };
         let first_start = first_start(&state).await?;
@@ -240,6 +242,9 @@ fn router(state: State) -> Router {
             }
             if path.starts_with("/sensor/v1/") {
                 return features::sensors::serve(state, request).await;
+            }
+            if path.starts_with("/exports/v1/") {
+                return edge::serve_export(state, request).await;
             }
             if path.starts_with("/admin/v1") {
                 return admin::serve(state, request).await;

@@ -1,11 +1,14 @@
 //! The edge of the resource API: which operation, who calls, may they.
 
+pub mod body;
 mod error;
 mod paths;
+mod throttle;
 
 pub use error::ApiError;
+pub use throttle::Counters;
 
-use crate::features;
+use crate::features::{self, gathered, service};
 use crate::state::State;
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -34,17 +37,35 @@ pub struct Call {
     pub base: String,
     /// The request's own path, for links.
     pub path: String,
+    /// The path ended in `/$count`: the list's length is the answer.
+    pub count: bool,
 }
 
 impl Call {
     /// The body as JSON of a known shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        if content_type.is_some_and(|value| !value.to_ascii_lowercase().contains("json")) {
-            return Err(ApiError::media_type());
-        }
-        serde_json::from_slice(&self.body)
+        let body = body::read(&self.headers, &self.body, self.operation.request_body.as_ref())?;
+        serde_json::from_value(body)
             .map_err(|error| ApiError::body(format!("Request body is incorrect: {error}")))
+    }
+
+    /// Who calls, as entities name them.
+    pub fn actor(&self) -> String {
+        match self.caller.app_name.as_str() {
+            "" => self.caller.app_id.to_string(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Who calls, by the id that does not change with a name.
+    pub fn creator(&self) -> String {
+        self.caller.app_id.to_string()
+    }
+
+    /// The value of a parameter of the query that is no option of OData.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
 }
 
@@ -52,17 +73,23 @@ impl Call {
 pub async fn serve(state: State, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let id = request_id(&parts.headers);
+    let mut write = None;
     let outcome = async {
         let found = paths::find(&parts.method, parts.uri.path())?;
         let caller = authenticate(&state, &parts.headers)?;
         authorize(&caller, found.operation)?;
+        service::meet(&state, caller.tenant, caller.app_id, found.operation).await?;
         let body = axum::body::to_bytes(body, LARGEST_BODY).await;
         let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
         // HTTP/2 names the host in the address, HTTP/1.1 in a header.
         let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = parts.uri.authority().map(|authority| authority.as_str());
         let host = authority.or(named).unwrap_or("127.0.0.1:8443");
-        let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        let query = parts.uri.query().unwrap_or_default();
+        if percent_encoding::percent_decode_str(query).decode_utf8().is_err() {
+            return Err(ApiError::bad_request("The query is not valid UTF-8."));
+        }
+        let query = url::form_urlencoded::parse(query.as_bytes());
         let call = Call {
             operation: found.operation,
             caller,
@@ -72,13 +99,23 @@ pub async fn serve(state: State, request: Request) -> Response {
             body,
             base: format!("https://{host}/api"),
             path: parts.uri.path().to_owned(),
+            count: found.count,
         };
+        if service::is_write(call.operation) {
+            write = Some(service::Remembered::of(&call));
+        }
         features::dispatch(&state, call).await
     };
     let mut response = match outcome.await {
         Ok(response) => response,
         Err(error) => error.response(id),
     };
+    if let Some(write) = write {
+        if let Err(error) = service::remember(&state, &write, response.status().as_u16(), id).await
+        {
+            tracing::error!(error = error.message, request = %id, "a write is not remembered");
+        }
+    }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert("x-ms-request-id", id.clone());
@@ -87,6 +124,18 @@ pub async fn serve(state: State, request: Request) -> Response {
     headers.insert("odata-version", HeaderValue::from_static("4.0"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// Serves the files of exports: the link is the permission.
+pub async fn serve_export(state: State, request: Request) -> Response {
+    let id = request_id(request.headers());
+    let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let proof = query.into_iter().find(|(name, _)| name == "sig").map(|(_, proof)| proof);
+    match gathered::file(&state, name, &proof.unwrap_or_default()).await {
+        Ok(file) => ([(header::CONTENT_TYPE, "application/gzip")], file).into_response(),
+        Err(error) => error.response(id),
+    }
 }
 
 /// The caller's id for the request where it is one, else a new one.

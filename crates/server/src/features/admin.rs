@@ -1,6 +1,6 @@
 //! The administration API: [`vigie_contract::administration`] describes it.
 
-use super::sensors::lake_error;
+use super::{sensors, service};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use axum::body::Bytes;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use vigie_contract::administration::*;
-use vigie_contract::sensor::Acknowledgement;
+use vigie_contract::service::ClockState;
 use vigie_hunting::lake::Batch;
 use vigie_identity::{DirectoryError, Resource};
 
@@ -42,6 +42,8 @@ async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError>
         (&Method::POST, ["tenants"]) => {
             created(&directory.create_tenant(&actor, &parse(&body)?).await?)
         }
+        (&Method::GET, ["clock"]) => ok(&ClockState { now: state.clock.now() }),
+        (&Method::POST, ["clock"]) => ok(&service::move_clock(state, parse(&body)?)?),
         (&Method::GET, ["document"]) => ok(&directory.export().await?),
         (&Method::PUT, ["document"]) => ok(&directory.apply(&actor, &parse(&body)?).await?),
         (&Method::GET, ["tenants", tenant]) => ok(&directory.tenant(tenant).await?),
@@ -104,6 +106,14 @@ async fn in_tenant(
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
+        (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
+        (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(&body)?).await?),
+        (&Method::GET, ["writes"]) => {
+            let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+            let top = query.into_iter().find(|(name, _)| name == "top").map(|(_, top)| top.parse());
+            let top = top.transpose().map_err(|_| ApiError::bad_request("top: a number"))?;
+            list(service::writes(state, tenant, top.unwrap_or(100).min(10_000)).await?)
+        }
         (&Method::GET, ["tables"]) => {
             let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
                 table: table.table,
@@ -130,8 +140,7 @@ async fn in_tenant(
                 source.ok_or_else(|| ApiError::bad_request("source: a name is expected"))?;
             let source = format!("import:{source}");
             let batch = Batch { tenant, source, sequence, constants: Vec::new(), body };
-            let appended = state.lake.append(batch).await.map_err(lake_error)?;
-            ok(&Acknowledgement { sequence: appended.sequence })
+            ok(&sensors::append(state, batch).await?)
         }
         _ => Err(ApiError::not_found("Path", &path.join("/"))),
     }

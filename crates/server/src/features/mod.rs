@@ -3,10 +3,20 @@
 pub mod admin;
 mod alerts;
 pub mod detections;
+mod domains;
+mod files;
+pub mod gathered;
 pub mod hunting;
+pub mod indicators;
+mod ips;
 mod machine_actions;
 mod machines;
+mod scans;
+mod scope;
 pub mod sensors;
+pub mod service;
+mod sightings;
+mod users;
 
 use crate::edge::{ApiError, Call};
 use crate::state::State;
@@ -23,6 +33,9 @@ pub async fn migrate(database: &Database) -> Result<(), DatabaseError> {
     database.migrate(&machine_actions::MACHINE_ACTIONS).await?;
     database.migrate(&alerts::ALERTS).await?;
     database.migrate(&detections::DETECTIONS).await?;
+    database.migrate(&indicators::INDICATORS).await?;
+    database.migrate(&service::SERVICE).await?;
+    database.migrate(&scans::SCANS).await?;
     database.migrate(&sensors::SENSORS).await
 }
 
@@ -33,7 +46,15 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("machines.list", |state, call| machines::list(state, call).boxed()),
     ("machines.get", |state, call| machines::get(state, call).boxed()),
     ("machines.logonUsers.list", |state, call| machines::logon_users(state, call).boxed()),
+    ("machines.update", |state, call| machines::update(state, call).boxed()),
     ("machines.tags.set", |state, call| machines::set_tag(state, call).boxed()),
+    ("machines.tags.setMultiple", |state, call| machines::set_tag_of_many(state, call).boxed()),
+    ("machines.setDeviceValue", |state, call| machines::set_value(state, call).boxed()),
+    ("machines.findByIp", |state, call| machines::by_ip(state, call).boxed()),
+    ("machines.find", |state, call| machines::by_ip_legacy(state, call).boxed()),
+    ("machines.findByTag", |state, call| machines::by_tag(state, call).boxed()),
+    ("machines.alerts.list", |state, call| alerts::of_machine(state, call).boxed()),
+    ("machines.alerts.count", |state, call| alerts::of_machine(state, call).boxed()),
     ("machines.isolate", |state, call| machine_actions::isolate(state, call).boxed()),
     ("machines.unisolate", |state, call| machine_actions::unisolate(state, call).boxed()),
     ("machineActions.list", |state, call| machine_actions::list(state, call).boxed()),
@@ -41,6 +62,39 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("alerts.list", |state, call| alerts::list(state, call).boxed()),
     ("alerts.get", |state, call| alerts::get(state, call).boxed()),
     ("alerts.update", |state, call| alerts::update(state, call).boxed()),
+    ("alerts.batchUpdate", |state, call| alerts::update_many(state, call).boxed()),
+    ("alerts.domains.list", |state, call| alerts::domains(state, call).boxed()),
+    ("alerts.files.list", |state, call| alerts::files(state, call).boxed()),
+    ("alerts.ips.list", |state, call| alerts::ips(state, call).boxed()),
+    ("alerts.machine.get", |state, call| alerts::machine(state, call).boxed()),
+    ("alerts.user.get", |state, call| alerts::user(state, call).boxed()),
+    ("indicators.list", |state, call| indicators::list(state, call).boxed()),
+    ("indicators.submit", |state, call| indicators::submit(state, call).boxed()),
+    ("indicators.import", |state, call| indicators::import(state, call).boxed()),
+    ("indicators.delete", |state, call| indicators::delete(state, call).boxed()),
+    ("indicators.batchDelete", |state, call| indicators::delete_many(state, call).boxed()),
+    ("deviceAvInfo.list", |state, call| gathered::av_info(state, call).boxed()),
+    ("assessments.infoGathering.export", |state, call| gathered::export(state, call).boxed()),
+    ("scanDefinitions.list", |state, call| scans::list(state, call).boxed()),
+    ("scanDefinitions.create", |state, call| scans::create(state, call).boxed()),
+    ("scanDefinitions.update", |state, call| scans::update(state, call).boxed()),
+    ("scanDefinitions.batchDelete", |state, call| scans::delete_many(state, call).boxed()),
+    ("scanDefinitions.historyByDefinition", |state, call| scans::history(state, call).boxed()),
+    ("scanDefinitions.historyBySession", |state, call| scans::sessions(state, call).boxed()),
+    ("scanAgents.list", |state, call| scans::agents(state, call).boxed()),
+    ("scanAgents.get", |state, call| scans::agent(state, call).boxed()),
+    ("files.get", |state, call| files::get(state, call).boxed()),
+    ("files.stats.get", |state, call| files::stats(state, call).boxed()),
+    ("files.machines.list", |state, call| files::machines(state, call).boxed()),
+    ("files.alerts.list", |state, call| alerts::of_file(state, call).boxed()),
+    ("domains.stats.get", |state, call| domains::stats(state, call).boxed()),
+    ("domains.machines.list", |state, call| domains::machines(state, call).boxed()),
+    ("domains.alerts.list", |state, call| alerts::of_domain(state, call).boxed()),
+    ("ips.stats.get", |state, call| ips::stats(state, call).boxed()),
+    ("ips.alerts.list", |state, call| alerts::of_ip(state, call).boxed()),
+    ("users.get", |state, call| users::get(state, call).boxed()),
+    ("users.machines.list", |state, call| users::machines(state, call).boxed()),
+    ("users.alerts.list", |state, call| alerts::of_user(state, call).boxed()),
     ("alerts.createByReference", |state, call| alerts::create_by_reference(state, call).boxed()),
     ("advancedQueries.run", |state, call| hunting::run(state, call).boxed()),
     ("advancedHunting.run", |state, call| hunting::run(state, call).boxed()),
@@ -52,7 +106,10 @@ pub async fn dispatch(state: &State, call: Call) -> Result<Response, ApiError> {
     match HANDLERS.iter().find(|(operation, _)| *operation == id) {
         Some((_, handler)) => handler(state, call).await,
         None => {
-            let message = format!("The operation {id} is not implemented by this server yet.");
+            let group = &call.operation.group;
+            let message = format!(
+                "{id} ({group}) is not implemented by this server. docs/api-coverage.md lists what is."
+            );
             Err(ApiError::new(501, "NotImplemented", message))
         }
     }

@@ -1,8 +1,14 @@
 //! The server over HTTPS, as its clients and those who mean it harm see it.
 
 mod administration;
+mod alerts;
 mod edge;
+mod indicators;
+mod machines;
+mod odata;
 mod resources;
 mod sensors;
+mod service;
+mod sightings;
 mod sign_in;
 mod support;

@@ -1,6 +1,10 @@
 //! Detections: rules in KQL that run over arriving events and raise alerts.
 
-use super::alerts::{NewAlert, Source, add_events, raise};
+mod findings;
+
+pub use findings::{Finding, found};
+
+use super::alerts::Source;
 use crate::edge::ApiError;
 use crate::state::State;
 use serde::Deserialize;
@@ -25,8 +29,6 @@ CREATE TABLE detection_hits (
 const EVERY: Duration = Duration::from_secs(5);
 /// Alerts that one rule raises in one run at most (custom detections of the original: 100).
 const ALERTS_PER_RUN: usize = 100;
-/// Further events of the same rule and machine belong to the alert that is open for this long.
-const SAME_ALERT_MICROS: i64 = 24 * 3_600_000_000;
 /// Events are remembered for longer than any rule looks back.
 const REMEMBERED_MICROS: i64 = 48 * 3_600_000_000;
 
@@ -110,72 +112,20 @@ async fn run_rule(state: &State, tenant: Uuid, rule: &Rule) -> Result<(), ApiErr
         }
     }
     for (machine, events) in machines.iter().take(ALERTS_PER_RUN) {
-        found(state, tenant, rule, machine, events).await?;
+        let finding = Finding {
+            tenant,
+            rule: rule.id,
+            title: &rule.title,
+            description: &rule.description,
+            recommended_action: &rule.recommended_action,
+            severity: &rule.severity,
+            category: &rule.category,
+            techniques: &rule.techniques,
+            source: Source::CustomDetection,
+        };
+        found(state, &finding, machine, events).await?;
     }
     Ok(())
-}
-
-/// Raises an alert for the events that are new, or adds them to the one that is open.
-async fn found(
-    state: &State,
-    tenant: Uuid,
-    rule: &Rule,
-    machine: &str,
-    events: &[Json],
-) -> Result<(), ApiError> {
-    let (tenant_text, rule_text, now) = (tenant.to_string(), rule.id.to_string(), state.now());
-    let mut transaction = state.database.begin().await?;
-    let mut new = Vec::new();
-    for event in events {
-        let key = format!("{machine} {} {}", event["ReportId"], event["Timestamp"]);
-        let insert = "INSERT INTO detection_hits (tenant, rule, event, seen) VALUES ($1, $2, $3, $4) \
-                      ON CONFLICT DO NOTHING";
-        let values =
-            [tenant_text.as_str().into(), rule_text.as_str().into(), key.into(), now.into()];
-        if transaction.execute(insert, &values).await? > 0 {
-            new.push(event.clone());
-        }
-    }
-    let times: Vec<i64> = new.iter().filter_map(time).collect();
-    let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
-        return Ok(());
-    };
-    let alert = NewAlert {
-        tenant,
-        machine,
-        machine_name: new[0]["DeviceName"].as_str().unwrap_or_default(),
-        title: &rule.title,
-        description: &rule.description,
-        recommended_action: &rule.recommended_action,
-        severity: &rule.severity,
-        category: &rule.category,
-        techniques: &rule.techniques,
-        source: Source::CustomDetection,
-        detector: Some(rule.id),
-        events: &new,
-        first_event: *first,
-        last_event: *last,
-    };
-    let open = "SELECT id FROM alerts WHERE tenant = $1 AND machine = $2 AND detector = $3 AND \
-                status <> 'Resolved' AND created > $4 ORDER BY created DESC";
-    let since = now - SAME_ALERT_MICROS;
-    let values = [tenant_text.into(), machine.into(), rule_text.into(), since.into()];
-    match transaction.read(open, &values).await?.first() {
-        Some(row) => add_events(&mut transaction, now, row.text(0)?, &alert).await?,
-        None => {
-            let id = raise(&mut transaction, now, &alert).await?;
-            tracing::info!(id, title = rule.title, machine, "alert");
-        }
-    }
-    transaction.commit().await?;
-    state.publish.notify_one();
-    Ok(())
-}
-
-/// The event's time in microseconds since the Unix epoch.
-fn time(event: &Json) -> Option<i64> {
-    let text = event["Timestamp"].as_str()?;
-    Some(chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
 }
 
 #[cfg(test)]
