@@ -24,6 +24,9 @@ pub struct Operation {
     #[serde(default)]
     pub device_group_scoped: bool,
     pub request_body: Option<BTreeMap<String, BodyProperty>>,
+    /// Parameters of the query that are no options of OData.
+    #[serde(default)]
+    pub query_parameters: Vec<String>,
     /// Properties that `$filter` may name.
     pub filterable: Option<Vec<String>>,
     pub rate_limit: Option<RateLimit>,

@@ -237,6 +237,9 @@ fn router(state: State) -> Router {
             if path == "/health" {
                 return edge::json(200, &serde_json::json!({"status": "ok"}));
             }
+            if path == "/openapi.json" {
+                return edge::json(200, &features::openapi::DOCUMENT);
+            }
             if path == "/api" || path.starts_with("/api/") {
                 return edge::serve(state, request).await;
             }

@@ -1,6 +1,6 @@
 //! The administration API: [`vigie_contract::administration`] describes it.
 
-use super::{sensors, service};
+use super::{detections, sensors, service};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use axum::body::Bytes;
@@ -105,6 +105,21 @@ async fn in_tenant(
         }
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
+        }
+        (&Method::GET, ["detections"]) => list(detections::list(state, tenant).await?),
+        (&Method::POST, ["detections"]) => {
+            created(&detections::create(state, tenant, parse(&body)?).await?)
+        }
+        (&Method::GET, ["detections", id]) => ok(&detections::get(state, tenant, id).await?),
+        (&Method::PUT, ["detections", id]) => {
+            ok(&detections::replace(state, tenant, id, parse(&body)?).await?)
+        }
+        (&Method::DELETE, ["detections", id]) => {
+            detections::delete(state, tenant, id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::POST, ["detections", id, "run"]) => {
+            ok(&detections::run_now(state, tenant, id).await?)
         }
         (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
         (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(&body)?).await?),

@@ -11,6 +11,7 @@ pub mod indicators;
 mod ips;
 mod machine_actions;
 mod machines;
+pub mod openapi;
 mod scans;
 mod scope;
 pub mod sensors;
@@ -128,13 +129,79 @@ fn optional_time(micros: Option<i64>) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::HANDLERS;
-    use vigie_contract::operations::operation;
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use vigie_contract::operations::{OPERATIONS, Operation, operation};
 
     #[test]
     fn every_bound_operation_is_in_the_catalogue_and_has_a_permission() {
+        let mut seen = BTreeSet::new();
         for (id, _) in HANDLERS {
             let operation = operation(id).unwrap_or_else(|| panic!("{id} is in no catalogue"));
             assert!(!operation.app_permissions.is_empty(), "{id} would be open to everybody");
+            assert!(seen.insert(id), "{id} is bound twice");
         }
+    }
+
+    /// Why an operation is not bound.
+    fn reason(operation: &Operation) -> &'static str {
+        let vulnerabilities = [
+            "Vulnerabilities",
+            "Software",
+            "Recommendations",
+            "Scores",
+            "Remediation activities",
+            "Assessment exports",
+        ];
+        let of_machines =
+            ["software.list", "vulnerabilities.list", "recommendations.list", "missingKbs.list"];
+        let is_machine_list = of_machines.iter().any(|end| operation.id.ends_with(end));
+        match operation.group.as_str() {
+            group if vulnerabilities.contains(&group) => "501: vulnerability management",
+            "Machines" if is_machine_list => "501: vulnerability management",
+            "Machine actions" | "Live response library" | "Automated investigations" => {
+                "501: response actions"
+            }
+            group => panic!("{} of {group} is neither bound nor explained", operation.id),
+        }
+    }
+
+    /// `docs/api-coverage.md` is made here; `VIGIE_UPDATE=1` writes it, without it a difference
+    /// fails.
+    #[test]
+    fn the_coverage_page_is_as_the_program_is() {
+        let bound = |operation: &Operation| HANDLERS.iter().any(|(id, _)| *id == operation.id);
+        let number = OPERATIONS.iter().filter(|operation| bound(operation)).count();
+        let mut page = format!(
+            "# Operations of the resource API\n\nMade by a test of the program out of \
+             `catalogue/operations.json`. {number} of {} operations answer from stored facts; the \
+             others answer 501 with the code `NotImplemented`.\n",
+            OPERATIONS.len()
+        );
+        let mut group = "";
+        for operation in OPERATIONS.iter() {
+            if operation.group != group {
+                group = &operation.group;
+                let head =
+                    "| operation | request | application permissions | state |\n|---|---|---|---|";
+                let _ = writeln!(page, "\n## {group}\n\n{head}");
+            }
+            let state = if bound(operation) { "answers" } else { reason(operation) };
+            let _ = writeln!(
+                page,
+                "| `{}` | `{} {}` | {} | {state} |",
+                operation.id,
+                operation.method,
+                operation.path,
+                operation.app_permissions.join(", "),
+            );
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api-coverage.md");
+        if std::env::var_os("VIGIE_UPDATE").is_some() {
+            std::fs::write(&path, &page).expect("written");
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == page, "docs/api-coverage.md is not as the program is: VIGIE_UPDATE=1");
     }
 }

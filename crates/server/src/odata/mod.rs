@@ -13,7 +13,6 @@ mod token;
 pub use condition::time;
 pub use memory::List;
 pub use options::Query;
-pub use page::Page;
 
 /// How a property is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -218,12 +218,6 @@ impl Query {
         self.conditions.push(sql);
     }
 
-    /// At most so many rows, whatever the options say.
-    pub fn at_most(&mut self, rows: u64) {
-        self.size = self.size.min(rows);
-        self.topped = true;
-    }
-
     /// The chosen properties, and those that were expanded.
     pub(super) fn selected(&self, entity: Json) -> Json {
         let (Some(select), Json::Object(properties)) = (&self.select, &entity) else {

@@ -256,7 +256,7 @@ async fn arriving_rows_meet_indicators() {
         }
         row
     };
-    let mut send = async |sensor: &mut TestSensor, first: i64| {
+    let send = async |sensor: &mut TestSensor, first: i64| {
         sensor
             .send(json!({
                 "DeviceProcessEvents": [

@@ -2,7 +2,11 @@
 
 mod administration;
 mod alerts;
+mod catalogue;
+mod connectors;
+mod detections;
 mod edge;
+mod gathered;
 mod indicators;
 mod machines;
 mod odata;

@@ -115,8 +115,13 @@ pub const COLLECTION: Collection = Collection {
     max_page: 10_000,
 };
 
-/// `GET /api/alerts`
-pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
+/// `GET /api/alerts`, newest first. Clients that ask for what changed since the last row that they
+/// read get it oldest change first, so that the last row is where they go on.
+pub async fn list(state: &State, mut call: Call) -> Result<Response, ApiError> {
+    let by_change = |filter: &str| filter.to_ascii_lowercase().contains("lastupdatetime");
+    if call.parameter("$orderby").is_none() && call.parameter("$filter").is_some_and(by_change) {
+        call.query.push(("$orderby".to_owned(), "lastUpdateTime asc".to_owned()));
+    }
     let query = COLLECTION.query(&call, Some(&call.caller.tenant.to_string()))?;
     answer(state, &call, query).await
 }

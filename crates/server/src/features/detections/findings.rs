@@ -47,10 +47,19 @@ pub async fn found(
     let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
         return Ok(());
     };
+    // A query need not return the name.
+    let name = match new[0]["DeviceName"].as_str().filter(|name| !name.is_empty()) {
+        Some(name) => name.to_owned(),
+        None => {
+            let select = "SELECT name FROM machines WHERE id = $1";
+            let rows = transaction.read(select, &[machine.into()]).await?;
+            rows.first().map_or(Ok(""), |row| row.text(0))?.to_owned()
+        }
+    };
     let alert = NewAlert {
         tenant: finding.tenant,
         machine,
-        machine_name: new[0]["DeviceName"].as_str().unwrap_or_default(),
+        machine_name: &name,
         title: finding.title,
         description: finding.description,
         recommended_action: finding.recommended_action,
@@ -80,7 +89,7 @@ pub async fn found(
 }
 
 /// The event's time in microseconds since the Unix epoch.
-fn time(event: &Json) -> Option<i64> {
+pub(super) fn time(event: &Json) -> Option<i64> {
     let text = event["Timestamp"].as_str()?;
     Some(chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros())
 }
