@@ -233,7 +233,11 @@ fn router(state: State) -> Router {
         let (state, sign_in) = (state.clone(), sign_in.clone());
         async move {
             use tower::ServiceExt as _;
-            let path = request.uri().path().to_ascii_lowercase();
+            let mut path = request.uri().path().to_ascii_lowercase();
+            // Clients that join an address and a path send slashes twice.
+            while path.contains("//") {
+                path = path.replace("//", "/");
+            }
             if path == "/health" {
                 return edge::json(200, &serde_json::json!({"status": "ok"}));
             }

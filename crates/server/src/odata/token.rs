@@ -7,7 +7,7 @@
 use crate::edge::ApiError;
 
 /// Longest filter, in bytes.
-const LONGEST: usize = 64 * 1024;
+const LONGEST: usize = 32 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
@@ -98,11 +98,17 @@ fn word(rest: &str, place: usize) -> Result<(Token, usize), ApiError> {
             return Ok((Token::Word(format!("{text}+{offset}")), end + 1 + offset.len()));
         }
     }
-    if after.starts_with('\'') && !text.is_empty() {
+    // `datetime'…'`, but not `eq'…'`.
+    if after.starts_with('\'') && !text.is_empty() && !is_operator(text) {
         let (token, length) = quoted(after, place + text.chars().count())?;
         return Ok((token, end + length));
     }
     Ok((Token::Word(text.to_owned()), end))
+}
+
+fn is_operator(text: &str) -> bool {
+    let operators = ["eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "in"];
+    operators.iter().any(|operator| operator.eq_ignore_ascii_case(text))
 }
 
 fn is_time(text: &str) -> bool {
@@ -143,6 +149,7 @@ mod tests {
     fn places_count_characters() {
         let tokens = tokens("a eq 'é'  )").expect("tokens");
         assert_eq!(tokens[3], (Token::Close, 10));
+        assert_eq!(words("a eq'b'"), ["a", "eq", "'b'", "the end"]);
         assert_eq!(words("datetime'2020-01-01' x: x"), ["'2020-01-01'", "x", ":", "x", "the end"]);
     }
 }

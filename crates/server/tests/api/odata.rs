@@ -211,10 +211,10 @@ async fn refused_options_name_what_and_where() {
 async fn hostile_requests_are_refused_quickly() {
     let world = World::start().await;
     let token = world.first_token().await;
-    let many = vec!["title eq 'a'"; 3000].join(" or ");
+    let many = vec!["a eq 1"; 2100].join(" or ");
     let deep = format!("{}title eq 'a'{}", "(".repeat(9000), ")".repeat(9000));
     for (name, path) in [
-        ("long", format!("/api/alerts?$filter=title eq '{}'", "x".repeat(100_000))),
+        ("long", format!("/api/alerts?$filter=title eq '{}'", "x".repeat(60_000))),
         ("many", format!("/api/alerts?$filter={many}")),
         ("deep", format!("/api/alerts?$filter={deep}")),
         ("not", format!("/api/alerts?$filter={}title eq 'a'", "not ".repeat(5000))),

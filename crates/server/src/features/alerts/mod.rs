@@ -48,7 +48,7 @@ ALTER TABLE alerts ADD COLUMN related_domain TEXT;
 ALTER TABLE alerts ADD COLUMN logged_on_users TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE alerts ADD COLUMN investigation BIGINT;
 ALTER TABLE alerts ADD COLUMN investigation_state TEXT NOT NULL DEFAULT 'UnsupportedAlertType';
-CREATE INDEX alerts_created ON alerts (tenant, created DESC, id);
+CREATE INDEX alerts_created ON alerts (tenant, created DESC, id, status, severity, category);
 CREATE INDEX alerts_updated ON alerts (tenant, updated);
 CREATE INDEX alerts_incident ON alerts (tenant, incident);
 CREATE INDEX alerts_machine ON alerts (machine, status);

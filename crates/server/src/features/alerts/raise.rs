@@ -9,6 +9,8 @@ use uuid::Uuid;
 use vigie_database::Transaction;
 use vigie_hunting::lake::Batch;
 
+/// Entities of an alert at most: what goes on for hours is told by its first ones.
+const MOST_EVIDENCE: usize = 500;
 const SERVICE: &str = "Microsoft Defender for Endpoint";
 
 /// What raised an alert.
@@ -68,7 +70,8 @@ pub async fn raise(
 ) -> Result<String, ApiError> {
     let incident = next_number(transaction, "incident").await?;
     let id = format!("da{}_{incident}", Uuid::new_v4().simple());
-    let entities = evidence::of_events(alert.events, now);
+    let mut entities = evidence::of_events(alert.events, now);
+    entities.truncate(MOST_EVIDENCE);
     let user = entities.iter().find(|entity| entity["entityType"] == "User");
     let of_user = |name: &str| user.and_then(|user| user[name].as_str()).map(str::to_owned);
     let insert = "INSERT INTO alerts (id, tenant, machine, name, title, description, \
@@ -121,7 +124,8 @@ pub async fn add_events(
     alert: &NewAlert<'_>,
 ) -> Result<(), ApiError> {
     let entities = evidence::load_one(transaction, id).await?;
-    let new = evidence::not_yet_in(&entities, evidence::of_events(alert.events, now));
+    let mut new = evidence::not_yet_in(&entities, evidence::of_events(alert.events, now));
+    new.truncate(MOST_EVIDENCE.saturating_sub(entities.len()));
     let rows: Vec<Json> = new.iter().map(evidence::hunting_row).collect();
     evidence::store(transaction, &alert.tenant.to_string(), id, entities.len(), &new).await?;
     // MIN and MAX of two values are spelt differently by the two databases.

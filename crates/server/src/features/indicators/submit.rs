@@ -154,7 +154,8 @@ fn sought(ty: &str, value: &str) -> Result<String, ApiError> {
 pub async fn submit(state: &State, call: Call) -> Result<Response, ApiError> {
     let indicator = Indicator::of(state.now(), call.json()?)?;
     let mut transaction = state.database.begin().await?;
-    let id = store(state.now(), &mut transaction, &call, &indicator).await?;
+    let mut room = room(state.now(), &mut transaction, &call).await?;
+    let id = store(state.now(), &mut transaction, &call, &indicator, &mut room).await?;
     changed(&mut transaction, &call).await?;
     let sql = format!("SELECT {} FROM indicators t WHERE t.id = $1", COLLECTION.columns);
     let rows = transaction.read(&sql, &[id.into()]).await?;
@@ -179,6 +180,7 @@ pub async fn import(state: &State, call: Call) -> Result<Response, ApiError> {
         return Err(ApiError::batch_size(body.indicators.len(), MOST_AT_ONCE));
     }
     let mut transaction = state.database.begin().await?;
+    let mut room = room(state.now(), &mut transaction, &call).await?;
     let mut results = Vec::new();
     for row in body.indicators {
         let value = row.as_object().and_then(|members| {
@@ -187,7 +189,9 @@ pub async fn import(state: &State, call: Call) -> Result<Response, ApiError> {
             found.map(|(_, value)| value.clone())
         });
         let stored = match read_row(state.now(), row) {
-            Ok(indicator) => store(state.now(), &mut transaction, &call, &indicator).await,
+            Ok(indicator) => {
+                store(state.now(), &mut transaction, &call, &indicator, &mut room).await
+            }
             Err(error) => Err(error),
         };
         let (id, reason) = match stored {
@@ -220,17 +224,26 @@ fn read_row(now: i64, row: Json) -> Result<Indicator, ApiError> {
     Indicator::of(now, body)
 }
 
+/// How many more indicators the tenant may have. What has expired makes room, and a value that comes
+/// again is a new one.
+async fn room(now: i64, transaction: &mut Transaction, call: &Call) -> Result<i64, ApiError> {
+    let tenant = call.caller.tenant.to_string();
+    let forget = "DELETE FROM indicators WHERE tenant = $1 AND expires <= $2";
+    transaction.execute(forget, &[tenant.as_str().into(), now.into()]).await?;
+    let count = "SELECT COUNT(*) FROM indicators WHERE tenant = $1";
+    let counted = transaction.read(count, &[tenant.into()]).await?;
+    Ok(MOST - counted.first().map_or(Ok(0), |row| row.integer(0))?)
+}
+
 /// Writes an indicator; its id.
 async fn store(
     now: i64,
     transaction: &mut Transaction,
     call: &Call,
     indicator: &Indicator,
+    room: &mut i64,
 ) -> Result<i64, ApiError> {
     let (tenant, app) = (call.caller.tenant.to_string(), call.caller.app_id.to_string());
-    // What has expired makes room, and a value that comes again is a new one.
-    let forget = "DELETE FROM indicators WHERE tenant = $1 AND expires <= $2";
-    transaction.execute(forget, &[tenant.as_str().into(), now.into()]).await?;
     let find = "SELECT id, app FROM indicators WHERE tenant = $1 AND type = $2 AND sought = $3";
     let key = [tenant.as_str().into(), indicator.ty.into(), indicator.sought.as_str().into()];
     let found = transaction.read(find, &key).await?;
@@ -247,12 +260,11 @@ async fn store(
             row.integer(0)?
         }
         None => {
-            let count = "SELECT COUNT(*) FROM indicators WHERE tenant = $1";
-            let counted = transaction.read(count, &[tenant.as_str().into()]).await?;
-            if counted.first().map_or(Ok(0), |row| row.integer(0))? >= MOST {
+            if *room <= 0 {
                 let message = format!("The limit of {MOST} active indicators is reached.");
                 return Err(ApiError::bad_request(message));
             }
+            *room -= 1;
             let id = count_up(transaction, "id").await?;
             let insert = "INSERT INTO indicators (id, tenant, type, value, sought, action, \
                 application, title, description, severity, generate_alert, group_names, group_ids, \
