@@ -8,11 +8,12 @@ mod throttle;
 pub use error::ApiError;
 pub use throttle::Counters;
 
-use crate::features::{self, gathered, service};
+use crate::features::{self, gathered, metadata, service};
 use crate::state::State;
 use axum::body::Bytes;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -73,6 +74,9 @@ impl Call {
 pub async fn serve(state: State, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let id = request_id(&parts.headers);
+    if let Some(document) = described(&parts) {
+        return document;
+    }
     let mut write = None;
     let outcome = async {
         let found = paths::find(&parts.method, parts.uri.path())?;
@@ -81,10 +85,6 @@ pub async fn serve(state: State, request: Request) -> Response {
         service::meet(&state, caller.tenant, caller.app_id, found.operation).await?;
         let body = axum::body::to_bytes(body, LARGEST_BODY).await;
         let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
-        // HTTP/2 names the host in the address, HTTP/1.1 in a header.
-        let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = parts.uri.authority().map(|authority| authority.as_str());
-        let host = authority.or(named).unwrap_or("127.0.0.1:8443");
         let query = parts.uri.query().unwrap_or_default();
         if percent_encoding::percent_decode_str(query).decode_utf8().is_err() {
             return Err(ApiError::bad_request("The query is not valid UTF-8."));
@@ -97,7 +97,7 @@ pub async fn serve(state: State, request: Request) -> Response {
             query: query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
             headers: parts.headers.clone(),
             body,
-            base: format!("https://{host}/api"),
+            base: base(&parts),
             path: parts.uri.path().to_owned(),
             count: found.count,
         };
@@ -124,6 +124,27 @@ pub async fn serve(state: State, request: Request) -> Response {
     headers.insert("odata-version", HeaderValue::from_static("4.0"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// The address that the client called, up to `/api`.
+fn base(parts: &Parts) -> String {
+    // HTTP/2 names the host in the address, HTTP/1.1 in a header.
+    let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    format!("https://{}/api", authority.or(named).unwrap_or("127.0.0.1:8443"))
+}
+
+/// The documents that tell of the service and of no tenant: they need no token.
+fn described(parts: &Parts) -> Option<Response> {
+    let path = parts.uri.path().trim_end_matches('/').to_ascii_lowercase();
+    match (parts.method.as_str(), path.trim_end_matches("/v1.0")) {
+        ("GET", "/api") => Some(json(200, &metadata::service(&base(parts)))),
+        ("GET", "/api/$metadata" | "/api/v1.0/$metadata") => {
+            let xml = [(header::CONTENT_TYPE, "application/xml")];
+            Some((xml, metadata::DOCUMENT.as_str()).into_response())
+        }
+        _ => None,
+    }
 }
 
 /// Serves the files of exports: the link is the permission.

@@ -11,6 +11,7 @@ pub mod indicators;
 mod ips;
 mod machine_actions;
 mod machines;
+pub mod metadata;
 pub mod openapi;
 mod scans;
 mod scope;

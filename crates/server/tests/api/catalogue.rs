@@ -284,6 +284,10 @@ async fn the_api_describes_itself() {
     let world = World::start().await;
     let document = world.get("/openapi.json", "").await;
     assert_eq!((document.status, &document.body["openapi"]), (200, &json!("3.1.0")));
+    let metadata = world.get("/api/v1.0/$metadata", "").await.body;
+    assert!(metadata.as_str().expect("XML").contains("<EntitySet Name=\"Alerts\""));
+    let service = world.get("/api", "").await.body;
+    assert!(service["value"].to_string().contains("Machines"), "{service}");
     let (id, secret) = world.application(&["Machine.Read.All"]).await;
     let token = world.token(&world.first.tenant.to_string(), &id, &secret, DEFENDER).await;
     let machines = &document.body["paths"]["/api/machines"]["get"];
