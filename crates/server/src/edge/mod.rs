@@ -110,11 +110,10 @@ pub async fn serve(state: State, request: Request) -> Response {
         Ok(response) => response,
         Err(error) => error.response(id),
     };
-    if let Some(write) = write {
-        if let Err(error) = service::remember(&state, &write, response.status().as_u16(), id).await
-        {
-            tracing::error!(error = error.message, request = %id, "a write is not remembered");
-        }
+    if let Some(write) = write
+        && let Err(error) = service::remember(&state, &write, response.status().as_u16(), id).await
+    {
+        tracing::error!(error = error.message, request = %id, "a write is not remembered");
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {

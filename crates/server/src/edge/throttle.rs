@@ -78,7 +78,7 @@ impl Counters {
             let mut counts = self.faults.lock();
             let count = counts.entry((tenant, at)).or_default();
             *count = count.wrapping_add(1);
-            if fault.every > 0 && *count % fault.every == 0 {
+            if fault.every > 0 && count.is_multiple_of(fault.every) {
                 met = met.or(Some(error(fault)));
             }
         }

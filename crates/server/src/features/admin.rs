@@ -106,28 +106,8 @@ async fn in_tenant(
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
-        (&Method::GET, ["detections"]) => list(detections::list(state, tenant).await?),
-        (&Method::POST, ["detections"]) => {
-            created(&detections::create(state, tenant, parse(&body)?).await?)
-        }
-        (&Method::GET, ["detections", id]) => ok(&detections::get(state, tenant, id).await?),
-        (&Method::PUT, ["detections", id]) => {
-            ok(&detections::replace(state, tenant, id, parse(&body)?).await?)
-        }
-        (&Method::DELETE, ["detections", id]) => {
-            detections::delete(state, tenant, id).await?;
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        (&Method::POST, ["detections", id, "run"]) => {
-            ok(&detections::run_now(state, tenant, id).await?)
-        }
-        (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
-        (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(&body)?).await?),
-        (&Method::GET, ["writes"]) => {
-            let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-            let top = query.into_iter().find(|(name, _)| name == "top").map(|(_, top)| top.parse());
-            let top = top.transpose().map_err(|_| ApiError::bad_request("top: a number"))?;
-            list(service::writes(state, tenant, top.unwrap_or(100).min(10_000)).await?)
+        (_, ["detections" | "service" | "writes", ..]) => {
+            service_of(state, method, tenant, path, uri, &body).await
         }
         (&Method::GET, ["tables"]) => {
             let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
@@ -156,6 +136,43 @@ async fn in_tenant(
             let source = format!("import:{source}");
             let batch = Batch { tenant, source, sequence, constants: Vec::new(), body };
             ok(&sensors::append(state, batch).await?)
+        }
+        _ => Err(ApiError::not_found("Path", &path.join("/"))),
+    }
+}
+
+/// How a tenant is served: its detections, plan and switches, and what was written.
+async fn service_of(
+    state: &State,
+    method: &Method,
+    tenant: Uuid,
+    path: &[&str],
+    uri: &http::Uri,
+    body: &Bytes,
+) -> Result<Response, ApiError> {
+    match (method, path) {
+        (&Method::GET, ["detections"]) => list(detections::list(state, tenant).await?),
+        (&Method::POST, ["detections"]) => {
+            created(&detections::create(state, tenant, parse(body)?).await?)
+        }
+        (&Method::GET, ["detections", id]) => ok(&detections::get(state, tenant, id).await?),
+        (&Method::PUT, ["detections", id]) => {
+            ok(&detections::replace(state, tenant, id, parse(body)?).await?)
+        }
+        (&Method::DELETE, ["detections", id]) => {
+            detections::delete(state, tenant, id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::POST, ["detections", id, "run"]) => {
+            ok(&detections::run_now(state, tenant, id).await?)
+        }
+        (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
+        (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(body)?).await?),
+        (&Method::GET, ["writes"]) => {
+            let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+            let top = query.into_iter().find(|(name, _)| name == "top").map(|(_, top)| top.parse());
+            let top = top.transpose().map_err(|_| ApiError::bad_request("top: a number"))?;
+            list(service::writes(state, tenant, top.unwrap_or(100).min(10_000)).await?)
         }
         _ => Err(ApiError::not_found("Path", &path.join("/"))),
     }

@@ -93,10 +93,10 @@ fn word(rest: &str, place: usize) -> Result<(Token, usize), ApiError> {
     };
     let end = rest.find(ends).unwrap_or(rest.len());
     let (text, after) = rest.split_at(end);
-    if is_time(text) {
-        if let Some(offset) = offset(after) {
-            return Ok((Token::Word(format!("{text}+{offset}")), end + 1 + offset.len()));
-        }
+    if is_time(text)
+        && let Some(offset) = offset(after)
+    {
+        return Ok((Token::Word(format!("{text}+{offset}")), end + 1 + offset.len()));
     }
     // `datetime'…'`, but not `eq'…'`.
     if after.starts_with('\'') && !text.is_empty() && !is_operator(text) {

@@ -87,13 +87,13 @@ pub async fn validate(state: &State, rule: &mut NewDetection) -> Result<(), ApiE
 
 fn one_table(query: &str) -> Result<(), ApiError> {
     for token in tokens(query).0 {
-        if let TokenKind::Name(name) = &token.kind {
-            if let Some(found) = NOT_CONTINUOUS.iter().find(|word| **word == name.as_str()) {
-                let message = format!(
-                    "query: {found} is not possible in a rule that runs continuously; it looks at one table"
-                );
-                return Err(ApiError::body(message));
-            }
+        if let TokenKind::Name(name) = &token.kind
+            && let Some(found) = NOT_CONTINUOUS.iter().find(|word| **word == name.as_str())
+        {
+            let message = format!(
+                "query: {found} is not possible in a rule that runs continuously; it looks at one table"
+            );
+            return Err(ApiError::body(message));
         }
     }
     Ok(())
