@@ -193,6 +193,7 @@ async fn snapshot(world: &World, token: &str, things: &Things) -> Vec<Json> {
 
 /// Members of examples that pages of other years show, and what stands for them.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("machineActions.list", "lastUpdateTimeUtc"),
     ("indicators.list", "source"),
     ("indicators.list", "sourceType"),
     ("scanDefinitions.list", "scanAuthenticationParams"),

@@ -102,7 +102,7 @@ async fn rules_that_could_never_raise_are_refused() {
     let admin = world.administration_token().await;
     let base = format!("/admin/v1/tenants/{}/detections", world.first.tenant);
     for (query, named) in [
-        ("DeviceProcesEvents", "DeviceProcessEvents"),
+        ("DeviceProcesEvents | take 1", "DeviceProcesEvents"),
         ("DeviceProcessEvents | project Timestamp, DeviceId", "ReportId"),
         ("DeviceProcessEvents | summarize count() by DeviceId", "Timestamp"),
         ("", "query"),
