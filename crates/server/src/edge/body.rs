@@ -102,7 +102,7 @@ pub fn choice(name: &str, value: &str, allowed: &[&'static str]) -> Result<&'sta
     })
 }
 
-/// JSON in which no object names a member twice. Nesting is bounded by serde_json (128).
+/// JSON in which no object names a member twice and no text holds U+0000. Nesting is bounded by serde_json (128).
 struct Strict(Json);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -137,11 +137,11 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E: de::Error>(self, value: String) -> Result<Json, E> {
-        Ok(value.into())
+        // PostgreSQL keeps no such text.
+        match value.contains('\0') {
+            true => Err(E::custom("a text holds the character U+0000")),
+            false => Ok(value.into()),
+        }
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
@@ -203,6 +203,7 @@ mod tests {
             (r#"{"Comment":"a","Comment":"b"}"#, "twice"),
             (r#"{"Comment":"a","isActive":"perhaps"}"#, "isActive"),
             (r#"{"Comment":"a","MachineIds":[1]}"#, "MachineIds"),
+            (r#"{"Comment":"a\u0000b"}"#, "U+0000"),
             ("[]", "object"),
         ] {
             let error = read(text).expect_err(text);

@@ -86,8 +86,10 @@ pub async fn serve(state: State, request: Request) -> Response {
         let body = axum::body::to_bytes(body, LARGEST_BODY).await;
         let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
         let query = parts.uri.query().unwrap_or_default();
-        if percent_encoding::percent_decode_str(query).decode_utf8().is_err() {
-            return Err(ApiError::bad_request("The query is not valid UTF-8."));
+        // PostgreSQL keeps no text with U+0000.
+        let decoded = percent_encoding::percent_decode_str(query).decode_utf8();
+        if decoded.map_or(true, |text| text.contains('\0')) {
+            return Err(ApiError::bad_request("The query is not valid UTF-8 without U+0000."));
         }
         let query = url::form_urlencoded::parse(query.as_bytes());
         let call = Call {

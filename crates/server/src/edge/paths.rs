@@ -18,8 +18,11 @@ pub struct Found {
 pub fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        let decoded = percent_decode_str(segment).decode_utf8();
-        segments.push(decoded.map_err(|_| ApiError::bad_request("The path is not valid UTF-8."))?);
+        // PostgreSQL keeps no text with U+0000.
+        let decoded = percent_decode_str(segment).decode_utf8().ok();
+        let decoded = decoded.filter(|segment| !segment.contains('\0'));
+        let wrong = || ApiError::bad_request("The path is not valid UTF-8 without U+0000.");
+        segments.push(decoded.ok_or_else(wrong)?);
     }
     let mut segments: Vec<&str> = segments.iter().map(|segment| segment.as_ref()).collect();
     if segments.get(1).is_some_and(|version| version.eq_ignore_ascii_case("v1.0")) {
@@ -130,6 +133,7 @@ mod tests {
         }
         assert_eq!(get("/api/nothing").expect_err("unknown").status, 404);
         assert_eq!(get("/api/%ff").expect_err("no UTF-8").status, 400);
+        assert_eq!(get("/api/machines/%00").expect_err("a zero byte").status, 400);
         let refused = id(Method::DELETE, "/api/machines").expect_err("refused");
         assert_eq!((refused.status, refused.allow.as_deref()), (405, Some("GET")));
     }

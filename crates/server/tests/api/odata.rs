@@ -222,7 +222,7 @@ async fn hostile_requests_are_refused_quickly() {
         ("calls", format!("/api/alerts?$filter={}", "tolower(".repeat(5000))),
         ("no UTF-8", "/api/alerts?$filter=title eq '%ff%fe'".to_owned()),
         ("no UTF-8 in the path", "/api/alerts/%ff%fe".to_owned()),
-        ("zero byte", "/api/alerts?$filter=title eq '%00".to_owned()),
+        ("a zero byte", "/api/alerts?$filter=title eq '%00'".to_owned()),
         ("a large number", "/api/alerts?$top=99999999999999999999999".to_owned()),
         ("a large skip", format!("/api/alerts?$skip={}", u64::MAX)),
     ] {
