@@ -87,11 +87,10 @@ impl Collection {
         value: &str,
     ) -> Result<(), ApiError> {
         match option {
+            "$filter" if value.trim().is_empty() => {}
             "$filter" => {
-                if !value.trim().is_empty() {
-                    let sql = condition::sql(value, self, &mut query.values)?;
-                    query.conditions.push(sql);
-                }
+                let sql = condition::sql(value, self, &mut query.values)?;
+                query.conditions.push(sql);
             }
             "$top" => {
                 query.size = number(name, value)?;
