@@ -1,5 +1,6 @@
 //! Benchmarks of the running product; `bench/README.md` says what each measures.
 
+mod api;
 mod filter;
 mod hunt;
 mod idle;
@@ -26,6 +27,7 @@ enum Benchmark {
     Hunt,
     Idle,
     Token,
+    Api,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,6 +51,9 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Token) {
         runtime.block_on(token::run())?;
+    }
+    if chosen(Benchmark::Api) {
+        runtime.block_on(api::run())?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod application;
+mod detection;
 mod document;
 mod folder;
 mod hunt;
@@ -63,6 +64,8 @@ enum Command {
     Alerts(resources::AlertsOptions),
     /// List and show machine actions
     Actions(resources::ActionsOptions),
+    /// Custom detections: rules in KQL that raise alerts
+    Detection(detection::DetectionOptions),
     /// Print an access token for the API
     Token(api::TokenOptions),
 }
@@ -107,6 +110,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Machines(options) => resources::machines(options).await,
         Command::Alerts(options) => resources::alerts(options).await,
         Command::Actions(options) => resources::actions(options).await,
+        Command::Detection(options) => detection::run(options).await,
         Command::Token(options) => api::token(options).await,
     }
 }

@@ -3,7 +3,10 @@
 
 pub mod administration;
 pub mod clock;
+pub mod detection;
 pub mod directory;
 pub mod operations;
+pub mod resources;
 pub mod sensor;
+pub mod service;
 pub mod tables;

@@ -24,6 +24,9 @@ pub struct Operation {
     #[serde(default)]
     pub device_group_scoped: bool,
     pub request_body: Option<BTreeMap<String, BodyProperty>>,
+    /// Parameters of the query that are no options of OData.
+    #[serde(default)]
+    pub query_parameters: Vec<String>,
     /// Properties that `$filter` may name.
     pub filterable: Option<Vec<String>>,
     pub rate_limit: Option<RateLimit>,
@@ -32,6 +35,21 @@ pub struct Operation {
     pub response_type: Option<String>,
     /// `current`, `legacy` or `withdrawn`.
     pub status: Option<String>,
+}
+
+impl Operation {
+    /// Whether the answer is a collection of OData.
+    pub fn is_list(&self) -> bool {
+        let ty = self.response_type.as_deref().unwrap_or_default();
+        self.method == "GET" && ty.contains(" collection")
+    }
+
+    /// The documented values of a member of the body.
+    pub fn choices(&self, member: &str) -> Vec<&str> {
+        let member = self.request_body.as_ref().and_then(|members| members.get(member));
+        let values = member.and_then(|member| member.r#enum.as_deref()).unwrap_or_default();
+        values.iter().filter_map(|value| value.as_str()).collect()
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -144,6 +144,17 @@ impl Database {
         })
     }
 
+    /// The elements of a column that holds a JSON array of texts, for a `FROM` that follows the
+    /// column's table: `alias.value` is the text.
+    pub fn json_texts(&self, column: &str, alias: &str) -> String {
+        match &self.pool {
+            Pool::Sqlite { .. } => format!("json_each({column}) AS {alias}"),
+            Pool::Postgres(_) => {
+                format!("jsonb_array_elements_text({column}::jsonb) AS {alias}(value)")
+            }
+        }
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         match &self.pool {

@@ -91,6 +91,15 @@ impl Row {
         Ok(Row((0..row.len()).map(value).collect::<Result<_, _>>()?))
     }
 
+    /// Columns of the row.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn value(&self, column: usize) -> &Value {
         &self.0[column]
     }

@@ -71,7 +71,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("SeenBy", include_str!("../library/SeenBy.kql")),
 ];
 
-fn columns(table: &Table) -> Vec<Column> {
+pub(crate) fn columns(table: &Table) -> Vec<Column> {
     let column = |column: &vigie_contract::tables::Column| Column {
         name: column.name.clone(),
         ty: Type::parse(&column.ty).unwrap_or(Type::Dynamic),

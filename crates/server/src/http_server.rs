@@ -16,6 +16,9 @@ use vigie_identity::PeerAddress;
 /// How long a handshake and a request's head may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes of a request's head over HTTP/2: as much as HTTP/1.1 takes, since filters stand in it.
+const LARGEST_HEAD: u32 = 128 * 1024;
+
 /// Serves until cancelled; requests under way are finished by `connections`.
 pub async fn serve(
     listener: TcpListener,
@@ -59,6 +62,7 @@ pub async fn serve(
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
+            builder.http2().max_header_list_size(LARGEST_HEAD);
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {

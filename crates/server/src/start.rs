@@ -38,7 +38,7 @@ pub struct ServerConfig {
     pub database: Option<String>,
     /// 64 hexadecimal digits; a file in the data folder if missing.
     pub master_key: Option<String>,
-    /// Whether tenants may hunt only as much as the service's documentation says.
+    /// Whether tenants may call and hunt only as often as the service's documentation says.
     pub quotas: bool,
     pub clock: Clock,
 }
@@ -154,6 +154,8 @@ impl Server {
             master: Arc::new(master(&config)?),
             waiting: Arc::default(),
             publish: Arc::default(),
+            watchlists: Arc::default(),
+            counters: Arc::default(),
             stop: stop.clone(),
         };
         let first_start = first_start(&state).await?;
@@ -271,15 +273,25 @@ fn router(state: State) -> Router {
         let (state, sign_in) = (state.clone(), sign_in.clone());
         async move {
             use tower::ServiceExt as _;
-            let path = request.uri().path().to_ascii_lowercase();
+            let mut path = request.uri().path().to_ascii_lowercase();
+            // Clients that join an address and a path send slashes twice.
+            while path.contains("//") {
+                path = path.replace("//", "/");
+            }
             if path == "/health" {
                 return edge::json(200, &serde_json::json!({"status": "ok"}));
+            }
+            if path == "/openapi.json" {
+                return edge::json(200, &features::openapi::DOCUMENT);
             }
             if path == "/api" || path.starts_with("/api/") {
                 return edge::serve(state, request).await;
             }
             if path.starts_with("/sensor/v1/") {
                 return features::sensors::serve(state, request).await;
+            }
+            if path.starts_with("/exports/v1/") {
+                return edge::serve_export(state, request).await;
             }
             if path.starts_with("/admin/v1") {
                 return admin::serve(state, request).await;

@@ -1,6 +1,8 @@
 //! What all requests share.
 
+use crate::edge::Counters;
 use crate::features::hunting::Quotas;
+use crate::features::indicators::Prepared;
 use crate::features::sensors::Waiting;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,7 @@ pub struct State {
     pub database: Database,
     pub lake: Lake,
     pub engine: Engine,
-    /// `None` where tenants may hunt without measure.
+    /// `None` where tenants may call and hunt without measure.
     pub quotas: Option<Arc<Quotas>>,
     pub clock: Clock,
     pub master: Arc<MasterKey>,
@@ -24,6 +26,10 @@ pub struct State {
     pub waiting: Arc<Waiting>,
     /// Wakes what publishes rows of alerts to the lake.
     pub publish: Arc<tokio::sync::Notify>,
+    /// Tenants' indicators as prepared sets.
+    pub watchlists: Arc<Prepared>,
+    /// Calls of late, by application and operation.
+    pub counters: Arc<Counters>,
     pub stop: CancellationToken,
 }
 

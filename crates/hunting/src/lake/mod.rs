@@ -35,9 +35,10 @@ mod table;
 mod tests;
 mod ticks;
 mod wal;
+mod watch;
 mod writer;
 
-pub use append::{Appended, Batch};
+pub use append::{Appended, Arriving, Batch};
 pub use compact::Compacted;
 pub use error::LakeError;
 pub use flush::Flushed;
@@ -45,6 +46,7 @@ pub use load::Loaded;
 pub use retain::Expired;
 pub use shape::INGESTION_TIME;
 pub use table::TableStatistics;
+pub use watch::{Sighting, Watch};
 
 use chrono::TimeDelta;
 use datafusion::catalog::TableProvider;

@@ -16,11 +16,14 @@ pub struct ApiError {
     pub retry_after: Option<u64>,
     /// The challenge says `error="invalid_token"` (RFC 6750, section 3.1).
     pub invalid_token: bool,
+    /// Methods of `Allow`.
+    pub allow: Option<String>,
 }
 
 impl ApiError {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), retry_after: None, invalid_token: false }
+        let message = message.into();
+        ApiError { status, code, message, retry_after: None, invalid_token: false, allow: None }
     }
 
     pub fn unauthorized(reason: &str) -> ApiError {
@@ -50,6 +53,48 @@ impl ApiError {
 
     pub fn body(message: impl Into<String>) -> ApiError {
         ApiError::new(400, "InvalidRequestBody", message)
+    }
+
+    pub fn missing(parameter: &str) -> ApiError {
+        let message = format!("Parameter {parameter} is missing.");
+        ApiError::new(400, "MissingRequiredParameter", message)
+    }
+
+    pub fn hash(value: &str) -> ApiError {
+        ApiError::value("InvalidHashValue", "Hash value", value)
+    }
+
+    pub fn ip(value: &str) -> ApiError {
+        ApiError::value("InvalidIpAddress", "IP address", value)
+    }
+
+    pub fn domain(value: &str) -> ApiError {
+        ApiError::value("InvalidDomainName", "Domain name", value)
+    }
+
+    pub fn url(value: &str) -> ApiError {
+        ApiError::value("InvalidUrl", "URL", value)
+    }
+
+    fn value(code: &'static str, what: &str, value: &str) -> ApiError {
+        let value: String = value.chars().take(200).collect();
+        ApiError::new(400, code, format!("{what} {value} is invalid."))
+    }
+
+    pub fn batch_size(received: usize, allowed: usize) -> ApiError {
+        let message =
+            format!("Maximum batch size exceeded. Received: {received}, allowed: {allowed}.");
+        ApiError::new(400, "MaximumBatchSizeExceeded", message)
+    }
+
+    pub fn method_not_allowed(message: String, allow: String) -> ApiError {
+        let error = ApiError::new(405, "MethodNotAllowed", message);
+        ApiError { allow: Some(allow), ..error }
+    }
+
+    /// What the tenant's plan does not hold.
+    pub fn disabled(message: impl Into<String>) -> ApiError {
+        ApiError::new(403, "DisabledFeature", message)
     }
 
     pub fn odata(message: impl Into<String>) -> ApiError {
@@ -87,6 +132,9 @@ impl ApiError {
         let mut response = json(self.status, &json!({ "error": error }));
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| allow.parse().ok()) {
+            response.headers_mut().insert(header::ALLOW, allow);
         }
         if self.status == 401 {
             // RFC 6750, section 3; the edge adds where to sign in.

@@ -3,10 +3,22 @@
 pub mod admin;
 mod alerts;
 pub mod detections;
+mod domains;
+mod files;
+pub mod gathered;
 pub mod hunting;
+pub mod indicators;
+mod ips;
 mod machine_actions;
 mod machines;
+pub mod metadata;
+pub mod openapi;
+mod scans;
+mod scope;
 pub mod sensors;
+pub mod service;
+mod sightings;
+mod users;
 
 use crate::edge::{ApiError, Call};
 use crate::state::State;
@@ -23,6 +35,9 @@ pub async fn migrate(database: &Database) -> Result<(), DatabaseError> {
     database.migrate(&machine_actions::MACHINE_ACTIONS).await?;
     database.migrate(&alerts::ALERTS).await?;
     database.migrate(&detections::DETECTIONS).await?;
+    database.migrate(&indicators::INDICATORS).await?;
+    database.migrate(&service::SERVICE).await?;
+    database.migrate(&scans::SCANS).await?;
     database.migrate(&sensors::SENSORS).await
 }
 
@@ -33,7 +48,15 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("machines.list", |state, call| machines::list(state, call).boxed()),
     ("machines.get", |state, call| machines::get(state, call).boxed()),
     ("machines.logonUsers.list", |state, call| machines::logon_users(state, call).boxed()),
+    ("machines.update", |state, call| machines::update(state, call).boxed()),
     ("machines.tags.set", |state, call| machines::set_tag(state, call).boxed()),
+    ("machines.tags.setMultiple", |state, call| machines::set_tag_of_many(state, call).boxed()),
+    ("machines.setDeviceValue", |state, call| machines::set_value(state, call).boxed()),
+    ("machines.findByIp", |state, call| machines::by_ip(state, call).boxed()),
+    ("machines.find", |state, call| machines::by_ip_legacy(state, call).boxed()),
+    ("machines.findByTag", |state, call| machines::by_tag(state, call).boxed()),
+    ("machines.alerts.list", |state, call| alerts::of_machine(state, call).boxed()),
+    ("machines.alerts.count", |state, call| alerts::of_machine(state, call).boxed()),
     ("machines.isolate", |state, call| machine_actions::isolate(state, call).boxed()),
     ("machines.unisolate", |state, call| machine_actions::unisolate(state, call).boxed()),
     ("machineActions.list", |state, call| machine_actions::list(state, call).boxed()),
@@ -41,6 +64,39 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("alerts.list", |state, call| alerts::list(state, call).boxed()),
     ("alerts.get", |state, call| alerts::get(state, call).boxed()),
     ("alerts.update", |state, call| alerts::update(state, call).boxed()),
+    ("alerts.batchUpdate", |state, call| alerts::update_many(state, call).boxed()),
+    ("alerts.domains.list", |state, call| alerts::domains(state, call).boxed()),
+    ("alerts.files.list", |state, call| alerts::files(state, call).boxed()),
+    ("alerts.ips.list", |state, call| alerts::ips(state, call).boxed()),
+    ("alerts.machine.get", |state, call| alerts::machine(state, call).boxed()),
+    ("alerts.user.get", |state, call| alerts::user(state, call).boxed()),
+    ("indicators.list", |state, call| indicators::list(state, call).boxed()),
+    ("indicators.submit", |state, call| indicators::submit(state, call).boxed()),
+    ("indicators.import", |state, call| indicators::import(state, call).boxed()),
+    ("indicators.delete", |state, call| indicators::delete(state, call).boxed()),
+    ("indicators.batchDelete", |state, call| indicators::delete_many(state, call).boxed()),
+    ("deviceAvInfo.list", |state, call| gathered::av_info(state, call).boxed()),
+    ("assessments.infoGathering.export", |state, call| gathered::export(state, call).boxed()),
+    ("scanDefinitions.list", |state, call| scans::list(state, call).boxed()),
+    ("scanDefinitions.create", |state, call| scans::create(state, call).boxed()),
+    ("scanDefinitions.update", |state, call| scans::update(state, call).boxed()),
+    ("scanDefinitions.batchDelete", |state, call| scans::delete_many(state, call).boxed()),
+    ("scanDefinitions.historyByDefinition", |state, call| scans::history(state, call).boxed()),
+    ("scanDefinitions.historyBySession", |state, call| scans::sessions(state, call).boxed()),
+    ("scanAgents.list", |state, call| scans::agents(state, call).boxed()),
+    ("scanAgents.get", |state, call| scans::agent(state, call).boxed()),
+    ("files.get", |state, call| files::get(state, call).boxed()),
+    ("files.stats.get", |state, call| files::stats(state, call).boxed()),
+    ("files.machines.list", |state, call| files::machines(state, call).boxed()),
+    ("files.alerts.list", |state, call| alerts::of_file(state, call).boxed()),
+    ("domains.stats.get", |state, call| domains::stats(state, call).boxed()),
+    ("domains.machines.list", |state, call| domains::machines(state, call).boxed()),
+    ("domains.alerts.list", |state, call| alerts::of_domain(state, call).boxed()),
+    ("ips.stats.get", |state, call| ips::stats(state, call).boxed()),
+    ("ips.alerts.list", |state, call| alerts::of_ip(state, call).boxed()),
+    ("users.get", |state, call| users::get(state, call).boxed()),
+    ("users.machines.list", |state, call| users::machines(state, call).boxed()),
+    ("users.alerts.list", |state, call| alerts::of_user(state, call).boxed()),
     ("alerts.createByReference", |state, call| alerts::create_by_reference(state, call).boxed()),
     ("advancedQueries.run", |state, call| hunting::run(state, call).boxed()),
     ("advancedHunting.run", |state, call| hunting::run(state, call).boxed()),
@@ -52,7 +108,10 @@ pub async fn dispatch(state: &State, call: Call) -> Result<Response, ApiError> {
     match HANDLERS.iter().find(|(operation, _)| *operation == id) {
         Some((_, handler)) => handler(state, call).await,
         None => {
-            let message = format!("The operation {id} is not implemented by this server yet.");
+            let group = &call.operation.group;
+            let message = format!(
+                "{id} ({group}) is not implemented by this server. docs/api-coverage.md lists what is."
+            );
             Err(ApiError::new(501, "NotImplemented", message))
         }
     }
@@ -71,13 +130,79 @@ fn optional_time(micros: Option<i64>) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::HANDLERS;
-    use vigie_contract::operations::operation;
+    use std::collections::BTreeSet;
+    use std::fmt::Write as _;
+    use std::path::Path;
+    use vigie_contract::operations::{OPERATIONS, Operation, operation};
 
     #[test]
     fn every_bound_operation_is_in_the_catalogue_and_has_a_permission() {
+        let mut seen = BTreeSet::new();
         for (id, _) in HANDLERS {
             let operation = operation(id).unwrap_or_else(|| panic!("{id} is in no catalogue"));
             assert!(!operation.app_permissions.is_empty(), "{id} would be open to everybody");
+            assert!(seen.insert(id), "{id} is bound twice");
         }
+    }
+
+    /// Why an operation is not bound.
+    fn reason(operation: &Operation) -> &'static str {
+        let vulnerabilities = [
+            "Vulnerabilities",
+            "Software",
+            "Recommendations",
+            "Scores",
+            "Remediation activities",
+            "Assessment exports",
+        ];
+        let of_machines =
+            ["software.list", "vulnerabilities.list", "recommendations.list", "missingKbs.list"];
+        let is_machine_list = of_machines.iter().any(|end| operation.id.ends_with(end));
+        match operation.group.as_str() {
+            group if vulnerabilities.contains(&group) => "501: vulnerability management",
+            "Machines" if is_machine_list => "501: vulnerability management",
+            "Machine actions" | "Live response library" | "Automated investigations" => {
+                "501: response actions"
+            }
+            group => panic!("{} of {group} is neither bound nor explained", operation.id),
+        }
+    }
+
+    /// `docs/api-coverage.md` is made here; `VIGIE_UPDATE=1` writes it, without it a difference
+    /// fails.
+    #[test]
+    fn the_coverage_page_is_as_the_program_is() {
+        let bound = |operation: &Operation| HANDLERS.iter().any(|(id, _)| *id == operation.id);
+        let number = OPERATIONS.iter().filter(|operation| bound(operation)).count();
+        let mut page = format!(
+            "# Operations of the resource API\n\nMade by a test of the program out of \
+             `catalogue/operations.json`. {number} of {} operations answer from stored facts; the \
+             others answer 501 with the code `NotImplemented`.\n",
+            OPERATIONS.len()
+        );
+        let mut group = "";
+        for operation in OPERATIONS.iter() {
+            if operation.group != group {
+                group = &operation.group;
+                let head =
+                    "| operation | request | application permissions | state |\n|---|---|---|---|";
+                let _ = writeln!(page, "\n## {group}\n\n{head}");
+            }
+            let state = if bound(operation) { "answers" } else { reason(operation) };
+            let _ = writeln!(
+                page,
+                "| `{}` | `{} {}` | {} | {state} |",
+                operation.id,
+                operation.method,
+                operation.path,
+                operation.app_permissions.join(", "),
+            );
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api-coverage.md");
+        if std::env::var_os("VIGIE_UPDATE").is_some() {
+            std::fs::write(&path, &page).expect("written");
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == page, "docs/api-coverage.md is not as the program is: VIGIE_UPDATE=1");
     }
 }

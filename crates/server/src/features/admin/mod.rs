@@ -2,7 +2,7 @@
 
 mod directory;
 
-use super::sensors::lake_error;
+use super::{detections, sensors, service};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use axum::body::Bytes;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 use vigie_contract::administration::*;
-use vigie_contract::sensor::Acknowledgement;
+use vigie_contract::service::ClockState;
 use vigie_hunting::lake::Batch;
 use vigie_identity::{DirectoryError, Resource};
 
@@ -44,6 +44,8 @@ async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError>
         (&Method::POST, ["tenants"]) => {
             created(&directory.create_tenant(&actor, &parse(&body)?).await?)
         }
+        (&Method::GET, ["clock"]) => ok(&ClockState { now: state.clock.now() }),
+        (&Method::POST, ["clock"]) => ok(&service::move_clock(state, parse(&body)?)?),
         (&Method::GET, ["document"]) => ok(&directory.export().await?),
         (&Method::PUT, ["document"]) => ok(&directory.apply(&actor, &parse(&body)?).await?),
         (&Method::GET, ["tenants", tenant]) => ok(&directory.tenant(tenant).await?),
@@ -73,6 +75,9 @@ async fn in_tenant(
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
+        (_, ["detections" | "service" | "writes", ..]) => {
+            service_of(state, method, tenant, path, uri, &body).await
+        }
         (&Method::GET, ["tables"]) => {
             let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
                 table: table.table,
@@ -99,8 +104,44 @@ async fn in_tenant(
                 source.ok_or_else(|| ApiError::bad_request("source: a name is expected"))?;
             let source = format!("import:{source}");
             let batch = Batch { tenant, source, sequence, constants: Vec::new(), body };
-            let appended = state.lake.append(batch).await.map_err(lake_error)?;
-            ok(&Acknowledgement { sequence: appended.sequence })
+            ok(&sensors::append(state, batch).await?)
+        }
+        _ => Err(ApiError::not_found("Path", &path.join("/"))),
+    }
+}
+
+/// How a tenant is served: its detections, plan and switches, and what was written.
+async fn service_of(
+    state: &State,
+    method: &Method,
+    tenant: Uuid,
+    path: &[&str],
+    uri: &http::Uri,
+    body: &Bytes,
+) -> Result<Response, ApiError> {
+    match (method, path) {
+        (&Method::GET, ["detections"]) => list(detections::list(state, tenant).await?),
+        (&Method::POST, ["detections"]) => {
+            created(&detections::create(state, tenant, parse(body)?).await?)
+        }
+        (&Method::GET, ["detections", id]) => ok(&detections::get(state, tenant, id).await?),
+        (&Method::PUT, ["detections", id]) => {
+            ok(&detections::replace(state, tenant, id, parse(body)?).await?)
+        }
+        (&Method::DELETE, ["detections", id]) => {
+            detections::delete(state, tenant, id).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (&Method::POST, ["detections", id, "run"]) => {
+            ok(&detections::run_now(state, tenant, id).await?)
+        }
+        (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
+        (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(body)?).await?),
+        (&Method::GET, ["writes"]) => {
+            let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+            let top = query.into_iter().find(|(name, _)| name == "top").map(|(_, top)| top.parse());
+            let top = top.transpose().map_err(|_| ApiError::bad_request("top: a number"))?;
+            list(service::writes(state, tenant, top.unwrap_or(100).min(10_000)).await?)
         }
         _ => directory::serve(state, actor, method, tenant, path, uri, &body).await,
     }

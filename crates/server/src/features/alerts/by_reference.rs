@@ -1,9 +1,11 @@
 //! Alerts that a caller raises by pointing at an event.
 
 use super::super::machines;
-use super::raise::{NewAlert, Source, raise};
-use super::{COLLECTION, SEVERITIES, load, one_of};
+use super::raise::{NewAlert, Source, add_events, raise};
+use super::{COLLECTION, SEVERITIES, load};
+use crate::edge::body::choice;
 use crate::edge::{ApiError, Call, json};
+use crate::odata;
 use crate::state::State;
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,21 +16,13 @@ use vigie_hunting::{Database, Limits};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReferenceBody {
-    #[serde(alias = "MachineId")]
     machine_id: String,
-    #[serde(alias = "Severity")]
     severity: String,
-    #[serde(alias = "Title")]
     title: String,
-    #[serde(alias = "Description")]
     description: String,
-    #[serde(alias = "RecommendedAction")]
     recommended_action: String,
-    #[serde(alias = "EventTime")]
-    event_time: chrono::DateTime<chrono::Utc>,
-    #[serde(alias = "ReportId")]
-    report_id: Json,
-    #[serde(alias = "Category")]
+    event_time: String,
+    report_id: String,
     category: String,
 }
 
@@ -43,25 +37,25 @@ const REFERABLE: &[&str] = &[
     "DeviceEvents",
 ];
 
-/// `POST /api/alerts/createAlertByReference`: the event must be in the lake.
+/// `POST /api/alerts/createAlertByReference`: the event must be in the lake. An open alert with the
+/// same title on the same machine takes the event in.
 pub async fn create_by_reference(state: &State, call: Call) -> Result<Response, ApiError> {
     let body: ReferenceBody = call.json()?;
-    one_of("severity", Some(&body.severity), SEVERITIES)?;
+    let severity = choice("severity", &body.severity, SEVERITIES)?;
+    let category = choice("category", &body.category, &call.operation.choices("category"))?;
+    let report_id = body.report_id.trim().parse::<i64>();
+    let report_id = report_id.map_err(|_| ApiError::body("reportId: a number is expected"))?;
+    let time = odata::time(&body.event_time);
+    let time = time.ok_or_else(|| ApiError::body("eventTime: a time is expected"))?;
     let tenant = call.caller.tenant;
-    let machine = machines::load(state, &tenant.to_string(), &body.machine_id).await?;
+    let machine = machines::visible(state, &call, &body.machine_id).await?;
     let machine_id = machine["id"].as_str().unwrap_or_default().to_owned();
-    let report_id = match &body.report_id {
-        Json::String(text) => text.parse::<i64>().ok(),
-        other => other.as_i64(),
-    };
-    let report_id = report_id.ok_or_else(|| ApiError::body("reportId: a number is expected"))?;
-    let event = find_event(state, tenant, &machine_id, report_id, body.event_time).await?;
+    let event = find_event(state, tenant, &machine_id, report_id, time).await?;
     let event = event.ok_or_else(|| {
-        let id = format!("{report_id} of {machine_id} at {}", body.event_time.to_rfc3339());
+        let id = format!("{report_id} of {machine_id} at {}", time.to_rfc3339());
         ApiError::not_found("Event", &id)
     })?;
-    let mut transaction = state.database.begin().await?;
-    let at = body.event_time.timestamp_micros();
+    let at = time.timestamp_micros();
     let alert = NewAlert {
         tenant,
         machine: &machine_id,
@@ -69,8 +63,8 @@ pub async fn create_by_reference(state: &State, call: Call) -> Result<Response, 
         title: &body.title,
         description: &body.description,
         recommended_action: &body.recommended_action,
-        severity: &body.severity,
-        category: &body.category,
+        severity,
+        category,
         techniques: &[],
         source: Source::CustomTi,
         detector: None,
@@ -78,7 +72,19 @@ pub async fn create_by_reference(state: &State, call: Call) -> Result<Response, 
         first_event: at,
         last_event: at,
     };
-    let id = raise(&mut transaction, state.now(), &alert).await?;
+    let mut transaction = state.database.begin().await?;
+    let open = "SELECT id FROM alerts WHERE machine = $1 AND tenant = $2 AND title = $3 AND \
+                status <> 'Resolved' ORDER BY created DESC LIMIT 1";
+    let values =
+        [machine_id.as_str().into(), tenant.to_string().into(), body.title.as_str().into()];
+    let id = match transaction.read(open, &values).await?.first() {
+        Some(row) => {
+            let id = row.text(0)?.to_owned();
+            add_events(&mut transaction, state.now(), &id, &alert).await?;
+            id
+        }
+        None => raise(&mut transaction, state.now(), &alert).await?,
+    };
     transaction.commit().await?;
     state.publish.notify_one();
     let entity = load(state, &tenant.to_string(), &id).await?;

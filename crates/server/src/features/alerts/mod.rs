@@ -2,24 +2,31 @@
 //! hunting.
 
 mod by_reference;
+mod change;
 mod evidence;
 mod raise;
+mod related;
 
 pub use by_reference::create_by_reference;
+pub use change::{update, update_many};
+pub use evidence::host_of;
 pub use raise::{NewAlert, Source, add_events, publish, raise};
+pub use related::{
+    domains, files, ips, machine, of_domain, of_file, of_ip, of_machine, of_user, user,
+};
 
-use super::{optional_time, time_text};
+use super::{optional_time, scope, time_text};
 use crate::edge::{ApiError, Call, json};
-use crate::odata::{Collection, Property, Type};
+use crate::odata::{Collection, Property, Query, TEXTS, Type};
 use crate::state::State;
 use axum::response::Response;
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use vigie_database::{Migrations, Row};
 
 pub const ALERTS: Migrations = Migrations {
     feature: "alerts",
-    steps: &["
+    steps: &[
+        "
 CREATE TABLE alerts (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, machine TEXT NOT NULL, name TEXT NOT NULL,
     title TEXT NOT NULL, description TEXT NOT NULL, recommended_action TEXT NOT NULL,
@@ -33,44 +40,45 @@ CREATE TABLE alert_rows (
     number BIGINT PRIMARY KEY, tenant TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE alert_numbers (name TEXT PRIMARY KEY, last BIGINT NOT NULL);
 INSERT INTO alert_numbers (name, last) VALUES ('row', 0), ('incident', 0);
-"],
+",
+        "
+ALTER TABLE alerts DROP COLUMN evidence;
+ALTER TABLE alerts ADD COLUMN related_user TEXT;
+ALTER TABLE alerts ADD COLUMN related_domain TEXT;
+ALTER TABLE alerts ADD COLUMN logged_on_users TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE alerts ADD COLUMN investigation BIGINT;
+ALTER TABLE alerts ADD COLUMN investigation_state TEXT NOT NULL DEFAULT 'UnsupportedAlertType';
+CREATE INDEX alerts_created ON alerts (tenant, created DESC, id, status, severity, category);
+CREATE INDEX alerts_updated ON alerts (tenant, updated);
+CREATE INDEX alerts_incident ON alerts (tenant, incident);
+CREATE INDEX alerts_machine ON alerts (machine, status);
+",
+        evidence::TABLE,
+    ],
 };
 
 pub const SEVERITIES: &[&str] = &["Informational", "Low", "Medium", "High"];
-const STATUSES: &[&str] = &["New", "InProgress", "Resolved"];
-const CLASSIFICATIONS: &[&str] =
-    &["TruePositive", "InformationalExpectedActivity", "FalsePositive"];
-const DETERMINATIONS: &[&str] = &[
-    "MultiStagedAttack",
-    "MaliciousUserActivity",
-    "CompromisedUser",
-    "Malware",
-    "Phishing",
-    "UnwantedSoftware",
-    "Other",
-    "SecurityTesting",
-    "LineOfBusinessApplication",
-    "ConfirmedUserActivity",
-    "ConfirmedActivity",
-    "Clean",
-    "NotMalicious",
-    "InsufficientData",
-];
 
 const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
     Property { name, sql, ty }
 }
 
-const COLLECTION: Collection = Collection {
+const GROUP: &str = "(SELECT m.group_name FROM machines m WHERE m.id = t.machine)";
+
+pub const COLLECTION: Collection = Collection {
     name: "Alerts",
     from: "alerts t",
     columns: "t.id, t.machine, t.name, t.title, t.description, t.recommended_action, t.severity, \
               t.category, t.status, t.assigned_to, t.classification, t.determination, \
-              t.detection_source, t.incident, t.comments, t.evidence, t.created, t.updated, t.resolved, \
-              t.first_event, t.last_event, t.tenant, t.techniques, t.detector",
+              t.detection_source, t.incident, t.comments, t.created, t.updated, t.resolved, \
+              t.first_event, t.last_event, t.tenant, t.techniques, t.detector, t.related_user, \
+              t.related_domain, t.logged_on_users, t.investigation, t.investigation_state, \
+              (SELECT m.group_name FROM machines m WHERE m.id = t.machine)",
     properties: &[
         property("id", "t.id", Type::Text),
         property("title", "t.title", Type::Text),
+        property("description", "t.description", Type::Text),
+        property("recommendedAction", "t.recommended_action", Type::Text),
         property("severity", "t.severity", Type::Text),
         property("status", "t.status", Type::Text),
         property("category", "t.category", Type::Text),
@@ -78,30 +86,28 @@ const COLLECTION: Collection = Collection {
         property("classification", "t.classification", Type::Text),
         property("determination", "t.determination", Type::Text),
         property("detectionSource", "t.detection_source", Type::Text),
-        property("machineId", "t.machine", Type::Text),
+        property("detectorId", "t.detector", Type::Guid),
+        property("machineId", "t.machine", Type::Guid),
         property("computerDnsName", "t.name", Type::Text),
+        property("rbacGroupName", GROUP, Type::Text),
         property("incidentId", "t.incident", Type::Integer),
+        property("investigationId", "t.investigation", Type::Integer),
+        property("investigationState", "t.investigation_state", Type::Text),
+        property("aadTenantId", "t.tenant", Type::Guid),
+        property("mitreTechniques", "t.techniques", TEXTS),
         property("alertCreationTime", "t.created", Type::Time),
         property("lastUpdateTime", "t.updated", Type::Time),
         property("firstEventTime", "t.first_event", Type::Time),
         property("lastEventTime", "t.last_event", Type::Time),
+        property("resolvedTime", "t.resolved", Type::Time),
+        property("evidence", "t.id", Type::Many(&evidence::EVIDENCE)),
     ],
     shown: &[
-        "investigationId",
-        "investigationState",
-        "detectorId",
         "threatFamilyName",
-        "description",
-        "recommendedAction",
-        "resolvedTime",
-        "rbacGroupName",
-        "aadTenantId",
         "threatName",
-        "mitreTechniques",
         "relatedUser",
         "loggedOnUsers",
         "comments",
-        "evidence",
         "domains",
     ],
     expandable: &["evidence"],
@@ -109,142 +115,105 @@ const COLLECTION: Collection = Collection {
     max_page: 10_000,
 };
 
-/// `GET /api/alerts`
-pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
+/// `GET /api/alerts`, newest first. Clients that ask for what changed since the last row that they
+/// read get it oldest change first, so that the last row is where they go on.
+pub async fn list(state: &State, mut call: Call) -> Result<Response, ApiError> {
+    let by_change = |filter: &str| filter.to_ascii_lowercase().contains("lastupdatetime");
+    if call.parameter("$orderby").is_none() && call.parameter("$filter").is_some_and(by_change) {
+        call.query.push(("$orderby".to_owned(), "lastUpdateTime asc".to_owned()));
+    }
     let query = COLLECTION.query(&call, Some(&call.caller.tenant.to_string()))?;
-    let with_evidence = !query.expand.is_empty();
-    let page = COLLECTION.page(state, &query, &call).await?;
-    let entities = page.rows.iter().map(|row| entity(row, with_evidence));
-    let entities = entities.collect::<Result<Vec<_>, _>>()?;
-    Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
+    answer(state, &call, query).await
+}
+
+/// The list of a query.
+async fn answer(state: &State, call: &Call, mut query: Query) -> Result<Response, ApiError> {
+    scope::restrict(&mut query, call, "t.machine");
+    let page = COLLECTION.page(state, &query, call).await?;
+    let mut entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
+    if !query.expand.is_empty() {
+        expand(state, &mut entities).await?;
+    }
+    Ok(COLLECTION.respond(call, &query, &page, entities))
+}
+
+/// Fills in the evidence.
+async fn expand(state: &State, entities: &mut [Json]) -> Result<(), ApiError> {
+    let ids: Vec<String> =
+        entities.iter().filter_map(|entity| entity["id"].as_str().map(str::to_owned)).collect();
+    let mut evidence = evidence::load(&state.database, &ids).await?;
+    for (entity, id) in entities.iter_mut().zip(&ids) {
+        entity["evidence"] = evidence.remove(id).unwrap_or_default().into();
+    }
+    Ok(())
 }
 
 /// `GET /api/alerts/{id}`
 pub async fn get(state: &State, call: Call) -> Result<Response, ApiError> {
-    let entity = load(state, &call.caller.tenant.to_string(), &call.parameters[0]).await?;
+    let entity = visible(state, &call, &call.parameters[0]).await?;
     Ok(json(200, &COLLECTION.entity(&call, entity)))
+}
+
+/// One alert with its evidence, if the caller may see its machine.
+async fn visible(state: &State, call: &Call, id: &str) -> Result<Json, ApiError> {
+    let alert = load(state, &call.caller.tenant.to_string(), id).await?;
+    match scope::is_visible(call, &alert) {
+        true => Ok(alert),
+        false => Err(ApiError::not_found("Alert", id)),
+    }
 }
 
 async fn load(state: &State, tenant: &str, id: &str) -> Result<Json, ApiError> {
     let sql =
         format!("SELECT {} FROM alerts t WHERE t.tenant = $1 AND t.id = $2", COLLECTION.columns);
     let rows = state.database.read(&sql, &[tenant.into(), id.into()]).await?;
-    let row = rows.first().ok_or_else(|| ApiError::not_found("Alert", id))?;
-    entity(row, true)
+    let shown: String = id.chars().take(200).collect();
+    let row = rows.first().ok_or_else(|| ApiError::not_found("Alert", &shown))?;
+    let mut alert = [entity(row)?];
+    expand(state, &mut alert).await?;
+    let [alert] = alert;
+    Ok(alert)
 }
 
-fn entity(row: &Row, with_evidence: bool) -> Result<Json, ApiError> {
+/// An alert without its evidence.
+fn entity(row: &Row) -> Result<Json, ApiError> {
     let parsed = |text: &str| serde_json::from_str::<Json>(text).map_err(ApiError::internal);
-    let comments = parsed(row.text(14)?)?;
-    let evidence = parsed(row.text(15)?)?;
-    let techniques = parsed(row.text(22)?)?;
-    let user = evidence.as_array().into_iter().flatten().find(|e| e["entityType"] == "User");
-    let related_user = user.map_or(
-        Json::Null,
-        |user| json!({"userName": user["accountName"], "domainName": user["domainName"]}),
-    );
-    let evidence = if with_evidence { evidence } else { json!([]) };
+    let related_user = match row.optional_text(23)? {
+        Some(user) => json!({"userName": user, "domainName": row.optional_text(24)?}),
+        None => Json::Null,
+    };
     Ok(json!({
         "id": row.text(0)?,
         "incidentId": row.integer(13)?,
-        "investigationId": null,
+        "investigationId": row.optional_integer(26)?,
         "assignedTo": row.optional_text(9)?,
         "severity": row.text(6)?,
         "status": row.text(8)?,
         "classification": row.optional_text(10)?,
         "determination": row.optional_text(11)?,
-        "investigationState": "UnsupportedAlertType",
+        "investigationState": row.text(27)?,
         "detectionSource": row.text(12)?,
-        "detectorId": row.optional_text(23)?,
+        "detectorId": row.optional_text(22)?,
         "category": row.text(7)?,
         "threatFamilyName": null,
         "title": row.text(3)?,
         "description": row.text(4)?,
         "recommendedAction": row.text(5)?,
-        "alertCreationTime": time_text(row.integer(16)?),
-        "firstEventTime": optional_time(row.optional_integer(19)?),
-        "lastEventTime": optional_time(row.optional_integer(20)?),
-        "lastUpdateTime": time_text(row.integer(17)?),
-        "resolvedTime": optional_time(row.optional_integer(18)?),
+        "alertCreationTime": time_text(row.integer(15)?),
+        "firstEventTime": optional_time(row.optional_integer(18)?),
+        "lastEventTime": optional_time(row.optional_integer(19)?),
+        "lastUpdateTime": time_text(row.integer(16)?),
+        "resolvedTime": optional_time(row.optional_integer(17)?),
         "machineId": row.text(1)?,
         "computerDnsName": row.text(2)?,
-        "rbacGroupName": null,
-        "aadTenantId": row.text(21)?,
+        "rbacGroupName": row.optional_text(28)?,
+        "aadTenantId": row.text(20)?,
         "threatName": null,
-        "mitreTechniques": techniques,
+        "mitreTechniques": parsed(row.text(21)?)?,
         "relatedUser": related_user,
-        "loggedOnUsers": [],
-        "comments": comments,
-        "evidence": evidence,
+        "loggedOnUsers": parsed(row.text(25)?)?,
+        "comments": parsed(row.text(14)?)?,
+        "evidence": [],
         "domains": [],
     }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UpdateBody {
-    #[serde(alias = "Status")]
-    status: Option<String>,
-    #[serde(alias = "AssignedTo")]
-    assigned_to: Option<String>,
-    #[serde(alias = "Classification")]
-    classification: Option<String>,
-    #[serde(alias = "Determination")]
-    determination: Option<String>,
-    #[serde(alias = "Comment")]
-    comment: Option<String>,
-}
-
-/// `PATCH /api/alerts/{id}`
-pub async fn update(state: &State, call: Call) -> Result<Response, ApiError> {
-    let body: UpdateBody = call.json()?;
-    one_of("status", body.status.as_deref(), STATUSES)?;
-    one_of("classification", body.classification.as_deref(), CLASSIFICATIONS)?;
-    one_of("determination", body.determination.as_deref(), DETERMINATIONS)?;
-    let (tenant, id) = (call.caller.tenant.to_string(), call.parameters[0].clone());
-    load(state, &tenant, &id).await?;
-    let now = state.now();
-    let mut transaction = state.database.begin().await?;
-    let columns = [
-        ("status", &body.status),
-        ("assigned_to", &body.assigned_to),
-        ("classification", &body.classification),
-        ("determination", &body.determination),
-    ];
-    for (column, value) in columns {
-        if let Some(value) = value {
-            let set = format!("UPDATE alerts SET {column} = $1, updated = $2 WHERE id = $3");
-            let values = [value.as_str().into(), now.into(), id.as_str().into()];
-            transaction.execute(&set, &values).await?;
-        }
-    }
-    if body.status.as_deref() == Some("Resolved") {
-        let set = "UPDATE alerts SET resolved = $1 WHERE id = $2 AND resolved IS NULL";
-        transaction.execute(set, &[now.into(), id.as_str().into()]).await?;
-    }
-    if let Some(comment) = &body.comment {
-        let select = "SELECT comments FROM alerts WHERE id = $1";
-        let rows = transaction.read(select, &[id.as_str().into()]).await?;
-        let text = rows.first().map_or(Ok("[]"), |row| row.text(0))?;
-        let mut comments: Vec<Json> = serde_json::from_str(text).map_err(ApiError::internal)?;
-        comments.push(json!({
-            "comment": comment, "createdBy": call.caller.app_name, "createdTime": time_text(now),
-        }));
-        let set = "UPDATE alerts SET comments = $1, updated = $2 WHERE id = $3";
-        let values = [json!(comments).to_string().into(), now.into(), id.as_str().into()];
-        transaction.execute(set, &values).await?;
-    }
-    transaction.commit().await?;
-    let entity = load(state, &tenant, &id).await?;
-    Ok(json(200, &COLLECTION.entity(&call, entity)))
-}
-
-fn one_of(name: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), ApiError> {
-    match value {
-        Some(value) if !allowed.contains(&value) => {
-            let allowed = allowed.join(", ");
-            Err(ApiError::body(format!("{name}: '{value}' is not one of {allowed}")))
-        }
-        _ => Ok(()),
-    }
 }

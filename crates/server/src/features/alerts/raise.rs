@@ -9,6 +9,8 @@ use uuid::Uuid;
 use vigie_database::Transaction;
 use vigie_hunting::lake::Batch;
 
+/// Entities of an alert at most: what goes on for hours is told by its first ones.
+const MOST_EVIDENCE: usize = 500;
 const SERVICE: &str = "Microsoft Defender for Endpoint";
 
 /// What raised an alert.
@@ -68,11 +70,15 @@ pub async fn raise(
 ) -> Result<String, ApiError> {
     let incident = next_number(transaction, "incident").await?;
     let id = format!("da{}_{incident}", Uuid::new_v4().simple());
-    let entities = evidence::of_events(alert.events, &time_text(now));
+    let mut entities = evidence::of_events(alert.events, now);
+    entities.truncate(MOST_EVIDENCE);
+    let user = entities.iter().find(|entity| entity["entityType"] == "User");
+    let of_user = |name: &str| user.and_then(|user| user[name].as_str()).map(str::to_owned);
     let insert = "INSERT INTO alerts (id, tenant, machine, name, title, description, \
         recommended_action, severity, category, status, detection_source, incident, techniques, \
-        comments, evidence, detector, created, updated, first_event, last_event) VALUES ($1, $2, $3, \
-        $4, $5, $6, $7, $8, $9, 'New', $10, $11, $12, '[]', $13, $14, $15, $15, $16, $17)";
+        comments, detector, created, updated, first_event, last_event, related_user, \
+        related_domain, logged_on_users) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'New', $10, \
+        $11, $12, '[]', $13, $14, $14, $15, $16, $17, $18, $19)";
     let detector = alert.detector.map(|detector| detector.to_string());
     let values = [
         id.as_str().into(),
@@ -87,13 +93,16 @@ pub async fn raise(
         alert.source.api().into(),
         incident.into(),
         json!(alert.techniques).to_string().into(),
-        json!(entities).to_string().into(),
         detector.into(),
         now.into(),
         alert.first_event.into(),
         alert.last_event.into(),
+        of_user("accountName").into(),
+        of_user("domainName").into(),
+        logged_on(transaction, alert.machine).await?.to_string().into(),
     ];
     transaction.execute(insert, &values).await?;
+    evidence::store(transaction, &alert.tenant.to_string(), &id, 0, &entities).await?;
     let info = json!({
         "Timestamp": time_text(now), "AlertId": id, "Title": alert.title,
         "Category": alert.category, "Severity": alert.severity, "ServiceSource": SERVICE,
@@ -114,30 +123,33 @@ pub async fn add_events(
     id: &str,
     alert: &NewAlert<'_>,
 ) -> Result<(), ApiError> {
-    let select = "SELECT evidence FROM alerts WHERE id = $1";
-    let stored = transaction.read(select, &[id.into()]).await?;
-    let text = stored.first().map_or(Ok("[]"), |row| row.text(0))?;
-    let mut entities: Vec<Json> = serde_json::from_str(text).map_err(ApiError::internal)?;
-    let new = evidence::not_yet_in(&entities, evidence::of_events(alert.events, &time_text(now)));
+    let entities = evidence::load_one(transaction, id).await?;
+    let mut new = evidence::not_yet_in(&entities, evidence::of_events(alert.events, now));
+    new.truncate(MOST_EVIDENCE.saturating_sub(entities.len()));
     let rows: Vec<Json> = new.iter().map(evidence::hunting_row).collect();
-    entities.extend(new);
+    evidence::store(transaction, &alert.tenant.to_string(), id, entities.len(), &new).await?;
     // MIN and MAX of two values are spelt differently by the two databases.
-    let set = "UPDATE alerts SET evidence = $1, updated = $2, \
-        first_event = CASE WHEN first_event < $3 THEN first_event ELSE $3 END, \
-        last_event = CASE WHEN last_event > $4 THEN last_event ELSE $4 END WHERE id = $5";
-    let values = [
-        json!(entities).to_string().into(),
-        now.into(),
-        alert.first_event.into(),
-        alert.last_event.into(),
-        id.into(),
-    ];
+    let set = "UPDATE alerts SET updated = $1, \
+        first_event = CASE WHEN first_event < $2 THEN first_event ELSE $2 END, \
+        last_event = CASE WHEN last_event > $3 THEN last_event ELSE $3 END WHERE id = $4";
+    let values = [now.into(), alert.first_event.into(), alert.last_event.into(), id.into()];
     transaction.execute(set, &values).await?;
     if rows.is_empty() {
         return Ok(());
     }
     let tables = json!({"AlertEvidence": complete(rows, now, id, alert)});
     queue_rows(transaction, alert.tenant, tables).await
+}
+
+/// Who was logged on to the machine, as its sensor reported last.
+async fn logged_on(transaction: &mut Transaction, machine: &str) -> Result<Json, ApiError> {
+    let select = "SELECT account_name, account_domain FROM machine_users WHERE machine = $1 \
+                  ORDER BY last_seen DESC, account_name LIMIT 20";
+    let mut users = Vec::new();
+    for row in transaction.read(select, &[machine.into()]).await? {
+        users.push(json!({"accountName": row.text(0)?, "domainName": row.text(1)?}));
+    }
+    Ok(users.into())
 }
 
 /// What every row of `AlertEvidence` tells besides its entity.

@@ -1,0 +1,211 @@
+//! Files: what the tenant's machines saw of them. What the world knows of a file is not ours to
+//! know: those properties are null.
+
+use super::{machines, sightings};
+use crate::edge::{ApiError, Call, json};
+use crate::odata::{List, Property, Type};
+use crate::state::State;
+use axum::response::Response;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+const fn property(name: &'static str, ty: Type) -> Property {
+    Property { name, sql: "", ty }
+}
+
+/// Lists of files.
+pub const FILES: List = List {
+    name: "Files",
+    properties: &[
+        property("sha1", Type::Text),
+        property("sha256", Type::Text),
+        property("md5", Type::Text),
+        property("globalPrevalence", Type::Integer),
+        property("globalFirstObserved", Type::Time),
+        property("globalLastObserved", Type::Time),
+        property("size", Type::Integer),
+        property("fileType", Type::Text),
+        property("isPeFile", Type::Flag),
+        property("filePublisher", Type::Text),
+        property("fileProductName", Type::Text),
+        property("signer", Type::Text),
+        property("issuer", Type::Text),
+        property("signerHash", Type::Text),
+        property("isValidCertificate", Type::Flag),
+        property("determinationType", Type::Text),
+        property("determinationValue", Type::Text),
+    ],
+};
+
+/// Machines in an answer.
+const MOST_MACHINES: usize = 10_000;
+/// Names in the statistics.
+const NAMES: usize = 5;
+
+/// Tables whose rows are about a file of their own.
+const OWN: &[&str] =
+    &["DeviceFileEvents", "DeviceProcessEvents", "DeviceImageLoadEvents", "DeviceEvents"];
+/// Tables whose rows name the file of the process that did it.
+const INITIATING: &[&str] = &[
+    "DeviceProcessEvents",
+    "DeviceNetworkEvents",
+    "DeviceFileEvents",
+    "DeviceRegistryEvents",
+    "DeviceLogonEvents",
+    "DeviceImageLoadEvents",
+    "DeviceEvents",
+];
+
+/// A SHA-1 or SHA-256 in lower case.
+pub fn hash(text: &str) -> Result<String, ApiError> {
+    let fits = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fits { Ok(text.to_lowercase()) } else { Err(ApiError::hash(text)) }
+}
+
+/// Every sighting of a file within so many hours.
+fn hits(hash: &str, hours: u32) -> String {
+    let column = if hash.len() == 64 { "SHA256" } else { "SHA1" };
+    let own = OWN.iter().map(|table| {
+        let (publisher, product) = match *table {
+            "DeviceProcessEvents" => {
+                ("ProcessVersionInfoCompanyName", "ProcessVersionInfoProductName")
+            }
+            _ => ("''", "''"),
+        };
+        format!(
+            "({table} | where Timestamp > ago({hours}h) and {column} == '{hash}' | project \
+             Timestamp, DeviceId, Name = FileName, Sha1 = SHA1, Sha256 = SHA256, Md5 = MD5, \
+             Size = FileSize, Publisher = {publisher}, Product = {product})"
+        )
+    });
+    let initiating = INITIATING.iter().map(|table| {
+        format!(
+            "({table} | where Timestamp > ago({hours}h) and InitiatingProcess{column} == '{hash}' | \
+             project Timestamp, DeviceId, Name = InitiatingProcessFileName, \
+             Sha1 = InitiatingProcessSHA1, Sha256 = InitiatingProcessSHA256, \
+             Md5 = InitiatingProcessMD5, Size = InitiatingProcessFileSize, \
+             Publisher = InitiatingProcessVersionInfoCompanyName, \
+             Product = InitiatingProcessVersionInfoProductName)"
+        )
+    });
+    format!("union {}", own.chain(initiating).collect::<Vec<_>>().join(", "))
+}
+
+/// The file's entity, `None` for one that nobody saw within 30 days.
+pub async fn facts(state: &State, tenant: Uuid, hash: &str) -> Result<Option<Json>, ApiError> {
+    let query = format!(
+        "{} | summarize Seen = count(), Sha1 = max(Sha1), Sha256 = max(Sha256), Md5 = max(Md5), \
+         Size = max(Size), Publisher = max(Publisher), Product = max(Product)",
+        hits(hash, 720)
+    );
+    let rows = sightings::rows(state, tenant, &query).await?;
+    let Some(row) = rows.first().and_then(|rows| rows.first()).filter(|row| row["Seen"] != 0)
+    else {
+        return Ok(None);
+    };
+    let mut file = unknown(hash);
+    for (name, column) in [
+        ("sha1", "Sha1"),
+        ("sha256", "Sha256"),
+        ("md5", "Md5"),
+        ("filePublisher", "Publisher"),
+        ("fileProductName", "Product"),
+    ] {
+        if let Some(value) = row[column].as_str().filter(|value| !value.is_empty()) {
+            file[name] = value.into();
+        }
+    }
+    file["size"] = row["Size"].clone();
+    let Some(sha1) = file["sha1"].as_str() else { return Ok(Some(file)) };
+    let query = format!(
+        "DeviceFileCertificateInfo | where SHA1 == {} | top 1 by Timestamp desc | project Signer, \
+         SignerHash, Issuer, IsTrusted",
+        sightings::literal(sha1)
+    );
+    let rows = sightings::rows(state, tenant, &query).await?;
+    if let Some(row) = rows.first().and_then(|rows| rows.first()) {
+        for (name, column) in
+            [("signer", "Signer"), ("signerHash", "SignerHash"), ("issuer", "Issuer")]
+        {
+            file[name] = sightings::text(&row[column]);
+        }
+        file["isValidCertificate"] = row["IsTrusted"].clone();
+    }
+    Ok(Some(file))
+}
+
+/// A file of which only the hash is known.
+pub fn unknown(hash: &str) -> Json {
+    let (sha1, sha256) = if hash.len() == 64 { (None, Some(hash)) } else { (Some(hash), None) };
+    json!({
+        "sha1": sha1,
+        "sha256": sha256,
+        "md5": null,
+        "globalPrevalence": null,
+        "globalFirstObserved": null,
+        "globalLastObserved": null,
+        "size": null,
+        "fileType": null,
+        "isPeFile": null,
+        "filePublisher": null,
+        "fileProductName": null,
+        "signer": null,
+        "issuer": null,
+        "signerHash": null,
+        "isValidCertificate": null,
+        "determinationType": "Unknown",
+        "determinationValue": null,
+    })
+}
+
+/// `GET /api/files/{hash}`
+pub async fn get(state: &State, call: Call) -> Result<Response, ApiError> {
+    let hash = hash(&call.parameters[0])?;
+    let file = facts(state, call.caller.tenant, &hash).await?;
+    let mut file = file.ok_or_else(|| ApiError::not_found("File", &hash))?;
+    let mut answer = json!({"@odata.context": format!("{}/$metadata#Files/$entity", call.base)});
+    if let (Some(answer), Some(file)) = (answer.as_object_mut(), file.as_object_mut()) {
+        answer.append(file);
+    }
+    Ok(json(200, &answer))
+}
+
+/// `GET /api/files/{hash}/machines`
+pub async fn machines(state: &State, call: Call) -> Result<Response, ApiError> {
+    let hash = hash(&call.parameters[0])?;
+    let hits = hits(&hash, 720);
+    let ids = sightings::devices(state, call.caller.tenant, &hits, MOST_MACHINES).await?;
+    machines::list_of(state, &call, &ids).await
+}
+
+/// `GET /api/files/{hash}/stats`
+pub async fn stats(state: &State, call: Call) -> Result<Response, ApiError> {
+    let (hash, hours) = (hash(&call.parameters[0])?, sightings::look_back(&call)?);
+    let query = format!(
+        "let hits = {}; hits | summarize Seen = count(), Devices = dcount(DeviceId), \
+         First = min(Timestamp), Last = max(Timestamp), Sha1 = max(Sha1); hits | where \
+         isnotempty(Name) | summarize Times = count() by Name | top {NAMES} by Times desc | project Name",
+        hits(&hash, hours)
+    );
+    let tables = sightings::rows(state, call.caller.tenant, &query).await?;
+    let row = tables.first().and_then(|rows| rows.first()).filter(|row| row["Seen"] != 0);
+    let row = row.ok_or_else(|| ApiError::not_found("File", &hash))?;
+    let names: Vec<&Json> = tables.get(1).into_iter().flatten().map(|row| &row["Name"]).collect();
+    let sha1 = sightings::text(&row["Sha1"]);
+    let context = "microsoft.windowsDefenderATP.api.InOrgFileStats";
+    Ok(json(
+        200,
+        &json!({
+            "@odata.context": format!("{}/$metadata#{context}", call.base),
+            "sha1": if hash.len() == 40 { json!(hash) } else { sha1 },
+            "organizationPrevalence": row["Devices"],
+            "orgPrevalence": row["Devices"].to_string(),
+            "orgFirstSeen": sightings::time(&row["First"]),
+            "orgLastSeen": sightings::time(&row["Last"]),
+            "globallyPrevalence": null,
+            "globalFirstObserved": null,
+            "globalLastObserved": null,
+            "topFileNames": names,
+        }),
+    ))
+}

@@ -1,0 +1,299 @@
+//! Every operation of the catalogue: tried across tenants, and compared in shape with the documented
+//! examples where those are at hand.
+
+use crate::odata::{SHA1, alert};
+use crate::support::{DEFENDER, World};
+use reqwest::Method;
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use vigie_contract::operations::{OPERATIONS, Operation, operation};
+
+/// Text in everything that belongs to the first tenant and that nobody sends.
+const MARK: &str = "ours-alone";
+
+/// Ids of what a tenant has, by the group of operations that take them.
+struct Things {
+    machine: String,
+    alert: String,
+    action: String,
+    indicator: String,
+    scan: String,
+}
+
+impl Things {
+    /// What stands for the parameter of an operation's path.
+    fn parameter(&self, operation: &Operation) -> String {
+        match operation.group.as_str() {
+            "Alerts" => self.alert.clone(),
+            "Files" => SHA1.to_owned(),
+            "Domains" => "www.bad.example".to_owned(),
+            "IPs" => "198.51.100.9".to_owned(),
+            "Users" => "mira".to_owned(),
+            "Indicators" => self.indicator.clone(),
+            "Authenticated scans" if operation.id.contains("Agents") => self.machine.clone(),
+            "Authenticated scans" => self.scan.clone(),
+            _ if operation.path.to_lowercase().starts_with("/api/machineactions") => {
+                self.action.clone()
+            }
+            _ => self.machine.clone(),
+        }
+    }
+
+    fn path(&self, world: &World, operation: &Operation) -> String {
+        let now = world.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        match operation.id.as_str() {
+            "machines.findByIp" => {
+                return format!("/api/machines/findbyip(ip='192.0.2.17',timestamp={now})");
+            }
+            "machines.find" => {
+                return format!("/api/machines/find(timestamp={now},key='192.0.2.17')");
+            }
+            "machines.findByTag" => return "/api/machines/findbytag?tag=office".to_owned(),
+            _ => {}
+        }
+        let mut path = String::new();
+        let mut rest = operation.path.split('?').next().unwrap_or_default();
+        while let Some((before, after)) = rest.split_once('{') {
+            path.push_str(before);
+            path.push_str(&self.parameter(operation));
+            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        }
+        path + rest
+    }
+
+    /// A body with what the operation documents, its ids this tenant's.
+    fn body(&self, world: &World, operation: &Operation) -> Option<Json> {
+        let members = operation.request_body.as_ref()?;
+        let mut body = Map::new();
+        for (name, member) in members {
+            let ids = json!([self.parameter(operation)]);
+            let value = match (name.as_str(), member.r#type.as_deref().unwrap_or_default()) {
+                ("machineId", _) => json!(self.machine),
+                ("MachineIds", _) => json!([self.machine]),
+                ("reportId", _) => json!("77"),
+                ("eventTime", _) => json!(world.clock.now().to_rfc3339()),
+                ("scannerAgent", _) => json!({"machineId": self.machine}),
+                ("Indicators", _) => continue,
+                ("Query", _) => json!("union withsource=T Device*, Alert* | take 100"),
+                ("expirationTime", _) => continue,
+                ("target", _) => json!("192.0.2.1"),
+                ("targetType", _) => json!("Ip"),
+                ("indicatorType", _) => json!("DomainName"),
+                ("indicatorValue", _) => json!("another.example"),
+                ("action", _) => json!("Block"),
+                (_, ty) if ty.starts_with("array") => ids,
+                (_, "boolean") => json!(true),
+                (_, "int") => json!(4),
+                (_, "object") => json!({}),
+                _ => match member.r#enum.as_ref().and_then(|values| values.first()) {
+                    Some(value) => value.clone(),
+                    None => json!("text"),
+                },
+            };
+            body.insert(name.clone(), value);
+        }
+        Some(Json::Object(body))
+    }
+}
+
+fn method(operation: &Operation) -> Method {
+    operation.method.parse().expect("a method")
+}
+
+/// All application permissions that there are.
+fn every_permission() -> Vec<&'static str> {
+    let all: BTreeSet<&str> =
+        OPERATIONS.iter().flat_map(|o| &o.app_permissions).map(String::as_str).collect();
+    // A misprint of one page, kept as an alternative in the catalogue.
+    all.into_iter().filter(|name| *name != "Alerts.ReadWrite.All").collect()
+}
+
+/// A tenant that has one of everything.
+async fn furnish(world: &World, token: &str) -> Things {
+    let mut sensor = world.sensor(&format!("{MARK}.tests.example")).await;
+    let alert = alert(world, token, &mut sensor, &format!("{MARK} alert")).await;
+    let file = json!({
+        "Timestamp": world.clock.now().to_rfc3339(), "ReportId": 78, "ActionType": "FileCreated",
+        "FileName": format!("{MARK}.exe"), "SHA1": SHA1, "FileSize": 77,
+    });
+    sensor.send(json!({"DeviceFileEvents": [file]})).await;
+    let machine = sensor.id().to_owned();
+    let isolate = json!({"Comment": MARK, "IsolationType": "Full"});
+    let action = world.post(&format!("/api/machines/{machine}/isolate"), token, isolate).await.body;
+    let indicator = json!({
+        "indicatorValue": SHA1, "indicatorType": "FileSha1", "action": "Audit",
+        "title": format!("{MARK} indicator"), "description": MARK, "severity": "Low",
+    });
+    let indicator = world.post("/api/indicators", token, indicator).await.body;
+    let scan = json!({
+        "scanType": "Network", "scanName": format!("{MARK} scan"), "isActive": true,
+        "target": "192.0.2.1", "intervalInHours": 1, "targetType": "Ip",
+        "scannerAgent": {"machineId": machine}, "scanAuthenticationParams": {"type": "NoAuthNoPriv"},
+    });
+    let scan = world.post("/api/DeviceAuthenticatedScanDefinitions", token, scan).await.body;
+    let gathered = json!({
+        "Timestamp": world.clock.now().to_rfc3339(), "AdditionalFields": {"AvMode": "0", "Name": MARK},
+    });
+    sensor.send(json!({"DeviceTvmInfoGathering": [gathered]})).await;
+    let id = |entity: &Json| match &entity["id"] {
+        Json::String(id) => id.clone(),
+        other => panic!("no id: {other} in {entity}"),
+    };
+    Things {
+        machine,
+        alert: id(&alert),
+        action: id(&action),
+        indicator: id(&indicator),
+        scan: id(&scan),
+    }
+}
+
+#[tokio::test]
+async fn no_operation_shows_or_changes_what_another_tenant_has() {
+    let world = World::start().await;
+    let ours = world.token_for(&every_permission()).await;
+    let (_, theirs, _) = world.second_tenant(&every_permission()).await;
+    let things = furnish(&world, &ours).await;
+    let before = snapshot(&world, &ours, &things).await;
+    for operation in OPERATIONS.iter() {
+        let (id, path) = (&operation.id, things.path(&world, operation));
+        let body = things.body(&world, operation);
+        let answer = world.call(method(operation), &path, &theirs, body.clone()).await;
+        assert!(answer.status != 500, "{id} {path} {body:?}: {}", answer.body);
+        let text = answer.body.to_string();
+        assert!(!text.contains(MARK), "{id} {path}: {text}");
+        for options in ["$filter=id ne 'x' or id eq 'x'", "$count=true", "$expand=evidence"] {
+            if operation.is_list() {
+                let text = world.get(&format!("{path}?{options}"), &theirs).await.body.to_string();
+                assert!(!text.contains(MARK), "{id} {options}: {text}");
+            }
+        }
+    }
+    assert_eq!(snapshot(&world, &ours, &things).await, before, "nothing is changed from outside");
+    world.stop().await;
+}
+
+/// What a tenant has, as its API tells.
+async fn snapshot(world: &World, token: &str, things: &Things) -> Vec<Json> {
+    let mut all = Vec::new();
+    for path in [
+        format!("/api/machines/{}", things.machine),
+        format!("/api/alerts/{}", things.alert),
+        format!("/api/machineactions/{}", things.action),
+        "/api/indicators".to_owned(),
+        "/api/DeviceAuthenticatedScanDefinitions".to_owned(),
+    ] {
+        let answer = world.get(&path, token).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        all.push(answer.body);
+    }
+    all
+}
+
+/// Members of examples that pages of other years show, and what stands for them.
+const NOT_SHOWN: &[(&str, &str)] = &[
+    ("machineActions.list", "lastUpdateTimeUtc"),
+    ("indicators.list", "source"),
+    ("indicators.list", "sourceType"),
+    ("scanDefinitions.list", "scanAuthenticationParams"),
+    ("scanAgents.list", "AssignedApplicationId"),
+    ("scanAgents.list", "ScannerSoftwareVersion"),
+    ("scanAgents.list", "LastCommandExecutionTimestamp"),
+    ("scanAgents.get", "AssignedApplicationId"),
+    ("scanAgents.get", "ScannerSoftwareVersion"),
+    ("scanAgents.get", "LastCommandExecutionTimestamp"),
+];
+
+/// Every member of the example is there, of the same type where both have a value.
+fn compare(operation: &str, example: &Json, found: &Json, place: &str, out: &mut Vec<String>) {
+    match (example, found) {
+        (Json::Object(example), Json::Object(found)) => {
+            for (name, value) in example {
+                let not_shown = NOT_SHOWN.contains(&(operation, name.as_str()));
+                match found.get(name) {
+                    _ if not_shown || name == "@odata.context" => {}
+                    Some(found) => {
+                        compare(operation, value, found, &format!("{place}.{name}"), out)
+                    }
+                    None => out.push(format!("{operation}: {place}.{name} is missing")),
+                }
+            }
+        }
+        (Json::Array(example), Json::Array(found)) => {
+            if let (Some(example), Some(found)) = (example.first(), found.first()) {
+                compare(operation, example, found, &format!("{place}[0]"), out);
+            }
+        }
+        (Json::Null, _) | (_, Json::Null) => {}
+        (Json::String(_), Json::String(_)) => {}
+        (Json::Number(_), Json::Number(_)) => {}
+        (Json::Bool(_), Json::Bool(_)) => {}
+        _ => out.push(format!("{operation}: {place} is {found}, the example has another type")),
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_shape_of_the_documented_examples() {
+    let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts");
+    let read = |name: &str| -> Option<Json> {
+        serde_json::from_slice(&std::fs::read(facts.join(name)).ok()?).ok()
+    };
+    let (Some(operations), Some(types)) = (read("operations.json"), read("resource_types.json"))
+    else {
+        println!("skipped: no documented examples at hand");
+        return;
+    };
+    let world = World::start().await;
+    let token = world.token_for(&every_permission()).await;
+    let things = furnish(&world, &token).await;
+    let (mut differences, mut compared) = (Vec::new(), 0);
+    for facts in operations.as_array().expect("a list") {
+        let Some(operation) = facts["id"].as_str().and_then(operation) else { continue };
+        if operation.method != "GET" {
+            continue;
+        }
+        let answer = world.get(&things.path(&world, operation), &token).await;
+        if answer.status == 501 || answer.body["error"].is_object() && answer.status != 404 {
+            continue;
+        }
+        for example in facts["response_example"].as_array().into_iter().flatten() {
+            let body = match example["body_ref"].as_str().and_then(|text| text.split_once('#')) {
+                None => example["body"].clone(),
+                Some((_, pointer)) => {
+                    let (name, member) = pointer.split_once('.').unwrap_or((pointer, "example"));
+                    let entity = types[name][member].clone();
+                    match operation.is_list() {
+                        true => json!({"value": [entity]}),
+                        false => entity,
+                    }
+                }
+            };
+            assert_eq!(answer.status, 200, "{}: {}", operation.id, answer.body);
+            compare(&operation.id, &body, &answer.body, "", &mut differences);
+            compared += 1;
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(compared > 30, "{compared} examples were compared");
+    world.stop().await;
+}
+
+/// The document that generators of clients read.
+#[tokio::test]
+async fn the_api_describes_itself() {
+    let world = World::start().await;
+    let document = world.get("/openapi.json", "").await;
+    assert_eq!((document.status, &document.body["openapi"]), (200, &json!("3.1.0")));
+    let metadata = world.get("/api/v1.0/$metadata", "").await.body;
+    assert!(metadata.as_str().expect("XML").contains("<EntitySet Name=\"Alerts\""));
+    let service = world.get("/api", "").await.body;
+    assert!(service["value"].to_string().contains("Machines"), "{service}");
+    let (id, secret) = world.application(&["Machine.Read.All"]).await;
+    let token = world.token(&world.first.tenant.to_string(), &id, &secret, DEFENDER).await;
+    let machines = &document.body["paths"]["/api/machines"]["get"];
+    assert_eq!(machines["operationId"], "machines_list");
+    assert_eq!(machines["security"][0], json!({"bearer": ["Machine.Read.All"]}));
+    assert_eq!(world.get("/api/machines", &token).await.status, 200);
+    world.stop().await;
+}
