@@ -152,6 +152,7 @@ impl Server {
         let connections = TaskTracker::new();
         connections.spawn(publish(state.clone()));
         connections.spawn(features::detections::run(state.clone()));
+        connections.spawn(features::machine_actions::run_deliveries(state.clone()));
         let router = router(state);
         connections.spawn(http_server::serve(
             listener,
@@ -241,6 +242,9 @@ fn router(state: State) -> Router {
             if path.starts_with("/sensor/v1/") {
                 return features::sensors::serve(state, request).await;
             }
+            if path.starts_with("/downloads/v1/") {
+                return features::machine_actions::download(state, request).await;
+            }
             if path.starts_with("/admin/v1") {
                 return admin::serve(state, request).await;
             }
@@ -273,9 +277,16 @@ async fn first_start(state: &State) -> Result<Option<FirstStart>, StartError> {
             "AdvancedQuery.Read.All",
             "Alert.Read.All",
             "Alert.ReadWrite.All",
+            "Library.Manage",
+            "Machine.CollectForensics",
             "Machine.Isolate",
+            "Machine.LiveResponse",
+            "Machine.Offboard",
             "Machine.Read.All",
             "Machine.ReadWrite.All",
+            "Machine.RestrictExecution",
+            "Machine.Scan",
+            "Machine.StopAndQuarantine",
             "User.Read.All",
         ];
         let new = NewApplication {

@@ -1,7 +1,7 @@
 //! What all requests share.
 
 use crate::features::hunting::Quotas;
-use crate::features::sensors::Waiting;
+use crate::features::machine_actions::Waiting;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use vigie_contract::clock::Clock;

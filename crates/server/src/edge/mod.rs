@@ -56,8 +56,9 @@ pub async fn serve(state: State, request: Request) -> Response {
         let found = paths::find(&parts.method, parts.uri.path())?;
         let caller = authenticate(&state, &parts.headers)?;
         authorize(&caller, found.operation)?;
-        let body = axum::body::to_bytes(body, LARGEST_BODY).await;
-        let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
+        let limit = features::largest_body(found.operation).unwrap_or(LARGEST_BODY);
+        let body = axum::body::to_bytes(body, limit).await;
+        let body = body.map_err(|_| ApiError::too_large(limit))?;
         // HTTP/2 names the host in the address, HTTP/1.1 in a header.
         let named = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = parts.uri.authority().map(|authority| authority.as_str());

@@ -1,5 +1,6 @@
 //! The administration API: [`vigie_contract::administration`] describes it.
 
+use super::machine_actions;
 use super::sensors::lake_error;
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
@@ -104,6 +105,7 @@ async fn in_tenant(
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
+        (&Method::GET, ["responselog"]) => list(machine_actions::log(state, tenant).await?),
         (&Method::GET, ["tables"]) => {
             let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
                 table: table.table,

@@ -239,6 +239,16 @@ pub async fn set_tag(state: &State, call: Call) -> Result<Response, ApiError> {
     Ok(json(200, &COLLECTION.entity(&call, entity)))
 }
 
+/// Ends a machine's membership: its sensor's key is taken no longer. What is known of it stays.
+pub async fn offboard(
+    transaction: &mut vigie_database::Transaction,
+    machine: &str,
+) -> Result<(), ApiError> {
+    let update = "UPDATE machines SET public_key = '' WHERE id = $1";
+    transaction.execute(update, &[machine.into()]).await?;
+    Ok(())
+}
+
 /// Stores a sensor's report; `external` is the address that it came from.
 pub async fn store_report(
     state: &State,

@@ -2,7 +2,11 @@
 
 mod administration;
 mod edge;
+mod library;
+mod live_response;
+mod real_sensor;
 mod resources;
+mod responses;
 mod sensors;
 mod sign_in;
 mod support;

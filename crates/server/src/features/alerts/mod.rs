@@ -6,7 +6,7 @@ mod evidence;
 mod raise;
 
 pub use by_reference::create_by_reference;
-pub use raise::{NewAlert, Source, add_events, publish, raise};
+pub use raise::{NewAlert, Source, add_events, publish, queue_rows, raise};
 
 use super::{optional_time, time_text};
 use crate::edge::{ApiError, Call, json};
@@ -247,4 +247,20 @@ fn one_of(name: &str, value: Option<&str>, allowed: &[&str]) -> Result<(), ApiEr
         }
         _ => Ok(()),
     }
+}
+
+/// The evidence of a machine's alerts that are not resolved.
+pub async fn open_evidence(
+    state: &State,
+    tenant: &str,
+    machine: &str,
+) -> Result<Vec<Json>, ApiError> {
+    let select = "SELECT evidence FROM alerts WHERE tenant = $1 AND machine = $2 AND \
+                  status <> 'Resolved' ORDER BY created DESC LIMIT 100";
+    let mut all = Vec::new();
+    for row in state.database.read(select, &[tenant.into(), machine.into()]).await? {
+        let evidence: Vec<Json> = serde_json::from_str(row.text(0)?).map_err(ApiError::internal)?;
+        all.extend(evidence);
+    }
+    Ok(all)
 }

@@ -41,6 +41,9 @@ struct Rule {
     category: String,
     /// MITRE ATT&CK technique ids.
     techniques: Vec<String>,
+    /// What the alert says that it comes from.
+    #[serde(default)]
+    source: Source,
     query: String,
 }
 
@@ -150,7 +153,7 @@ async fn found(
         severity: &rule.severity,
         category: &rule.category,
         techniques: &rule.techniques,
-        source: Source::CustomDetection,
+        source: rule.source,
         detector: Some(rule.id),
         events: &new,
         first_event: *first,

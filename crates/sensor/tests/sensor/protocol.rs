@@ -1,11 +1,9 @@
 //! A whole sensor against a server of the protocol: enrolment, telemetry, outages, orders.
 
-mod support;
-
+use crate::support::{Certificates, ENROLMENT_KEY, ProtocolServer};
 use std::path::Path;
 use std::process::Command as Program;
 use std::sync::Arc;
-use support::{Certificates, ENROLMENT_KEY, ProtocolServer};
 use vigie_contract::sensor::{Command, IsolationType, OrderStatus, SignedOrder};
 use vigie_sensor::{Sensor, SensorConfig, StartError};
 
@@ -197,6 +195,8 @@ async fn orders_are_answered_and_false_ones_are_not() {
     let result = server.result(id).await;
     assert_eq!(result.status, OrderStatus::Failed);
     assert!(result.error.unwrap().contains("--allow-response"));
+    let row = server.row("DeviceEvents", |row| row["ActionType"] == "TamperingAttempt").await;
+    assert!(row["AdditionalFields"].as_str().unwrap().contains("signature"));
     assert_eq!(sensor.status().isolation, None);
     sensor.shutdown().await;
     let memory = server.memory.lock().unwrap();
