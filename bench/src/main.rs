@@ -4,6 +4,7 @@ mod filter;
 mod hunt;
 mod idle;
 mod ingest;
+mod orders;
 mod server;
 mod start;
 mod token;
@@ -25,6 +26,7 @@ enum Benchmark {
     Filter,
     Hunt,
     Idle,
+    Orders,
     Token,
 }
 
@@ -46,6 +48,9 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Idle) {
         idle::run()?;
+    }
+    if chosen(Benchmark::Orders) {
+        runtime.block_on(orders::run())?;
     }
     if chosen(Benchmark::Token) {
         runtime.block_on(token::run())?;

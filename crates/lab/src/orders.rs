@@ -28,8 +28,13 @@ pub trait Way {
     /// Sends a row of `DeviceEvents`.
     fn event(&self, row: Row);
     async fn download(&self, order: &Order, file: &FileReference) -> Result<Vec<u8>>;
-    async fn upload(&self, order: &Order, position: usize, name: &str, bytes: Vec<u8>)
-    -> Result<()>;
+    async fn upload(
+        &self,
+        order: &Order,
+        position: usize,
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<()>;
     async fn progress(&self, order: &Order, result: OrderResult);
 }
 
@@ -47,8 +52,9 @@ pub async fn carry_out(
                 // Some seconds, more for what looks at a whole machine.
                 let most = match command {
                     Command::RunAntiVirusScan { scan_type: ScanType::Full, .. } => 20_000,
-                    Command::RunAntiVirusScan { .. }
-                    | Command::CollectInvestigationPackage {} => 8000,
+                    Command::RunAntiVirusScan { .. } | Command::CollectInvestigationPackage {} => {
+                        8000
+                    }
                     _ => 4500,
                 };
                 tokio::time::sleep(Duration::from_millis(1500 + random.below(most))).await;
@@ -223,7 +229,8 @@ async fn live(
             ended: None,
             errors: Vec::new(),
         });
-        let going = OrderResult { commands: steps.clone(), ..OrderResult::of(OrderStatus::InProgress) };
+        let going =
+            OrderResult { commands: steps.clone(), ..OrderResult::of(OrderStatus::InProgress) };
         way.progress(order, going).await;
         tokio::time::sleep(Duration::from_millis(300 + random.below(1500))).await;
         let outcome = step(way, order, index, command).await;
@@ -247,7 +254,9 @@ async fn step(way: &impl Way, order: &Order, index: usize, command: &LiveCommand
         LiveCommand::PutFile { file } => {
             ensure!(is_file_name(&file.name), "'{}' is not the name of a file", file.name);
             let bytes = way.download(order, file).await?;
-            way.system(|system| system.put(format!("/var/lib/vigie-sensor/downloads/{}", file.name), bytes));
+            way.system(|system| {
+                system.put(format!("/var/lib/vigie-sensor/downloads/{}", file.name), bytes)
+            });
             Ok(())
         }
         LiveCommand::RunScript { script, args } => {

@@ -8,8 +8,16 @@ use vigie_sensor::rows::Row;
 
 /// Where users may write: what starts from here is no installed program.
 const WRITABLE: [&str; 10] = [
-    "/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/root/", "\\temp\\", "\\downloads\\",
-    "\\appdata\\", "\\users\\public\\", "\\programdata\\",
+    "/tmp/",
+    "/var/tmp/",
+    "/dev/shm/",
+    "/home/",
+    "/root/",
+    "\\temp\\",
+    "\\downloads\\",
+    "\\appdata\\",
+    "\\users\\public\\",
+    "\\programdata\\",
 ];
 /// The telling part of the antivirus test file.
 const TEST_FILE: &str = "EICAR-STANDARD-ANTIVIRUS-TEST-FILE";
@@ -113,9 +121,10 @@ impl System {
     /// What a scan finds: path, hash and name of the threat.
     pub fn threats(&self) -> Vec<(String, String, &'static str)> {
         let threat = |(path, file): (&String, &File)| {
-            let test = file.content.as_ref().is_some_and(|content| {
-                String::from_utf8_lossy(content).contains(TEST_FILE)
-            });
+            let test = file
+                .content
+                .as_ref()
+                .is_some_and(|content| String::from_utf8_lossy(content).contains(TEST_FILE));
             let program = file.content.is_none()
                 && is_writable_place(path)
                 && self.processes.values().any(|process| process.path == *path);

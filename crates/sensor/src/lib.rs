@@ -29,6 +29,7 @@ pub mod rows;
 mod sources;
 mod spool;
 mod state;
+mod tamper;
 mod uplink;
 
 pub use collector::encode;
@@ -59,6 +60,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use tamper::Running;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -246,6 +248,7 @@ pub struct SensorHandle {
     processes: Arc<Processes>,
     providers: Arc<Vec<Provider>>,
     allow_response: bool,
+    running: Running,
     /// Held while the sensor runs.
     _lock: File,
 }
@@ -290,6 +293,7 @@ impl SensorHandle {
             processes: processes.clone(),
             stop: stop.clone(),
             watched_folders: config.watched_folders.clone(),
+            own_folder: config.state_dir.clone(),
             server_port: url.port_or_known_default().unwrap_or(443),
         });
         let providers = Arc::new(sources.providers.clone());
@@ -329,6 +333,7 @@ impl SensorHandle {
             state: state.clone(),
             stop: stop.clone(),
         };
+        let running = Running::begin(&config.state_dir, &config.clock, &sink)?;
         let allow_response = config.allow_response;
         let reporter = Reporter {
             config,
@@ -365,6 +370,7 @@ impl SensorHandle {
             processes,
             providers,
             allow_response,
+            running,
             _lock: lock,
         })
     }
@@ -418,6 +424,7 @@ impl SensorHandle {
             }
         })
         .await;
+        self.running.end();
     }
 }
 

@@ -11,8 +11,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Where dpkg keeps its database.
-const DPKG: &str = "/var/lib/dpkg";
 /// Folders that a merged `/usr` holds; packages may still name the old ones.
 const MERGED: [&str; 4] = ["bin/", "sbin/", "lib/", "lib64/"];
 
@@ -30,11 +28,8 @@ pub struct Installed {
 }
 
 impl Installed {
-    pub fn read() -> Result<Installed> {
-        Installed::read_from(Path::new(DPKG))
-    }
-
-    pub fn read_from(folder: &Path) -> Result<Installed> {
+    /// Reads the database in a folder, usually `/var/lib/dpkg`.
+    pub fn read(folder: &Path) -> Result<Installed> {
         let mut installed = Installed {
             files: HashMap::new(),
             packages: Vec::new(),
@@ -46,8 +41,7 @@ impl Installed {
             .with_context(|| format!("no dpkg database at {}", folder.display()))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(package) = name.to_str().and_then(|name| name.strip_suffix(".md5sums"))
-            else {
+            let Some(package) = name.to_str().and_then(|name| name.strip_suffix(".md5sums")) else {
                 continue;
             };
             let package = package.split(':').next().unwrap_or(package);
@@ -79,9 +73,10 @@ impl Installed {
         }
     }
 
-    /// Whether packages were installed or removed since.
-    pub fn is_stale(&self) -> bool {
-        changed(&self.folder) != self.read_at
+    /// The database as it is now, if packages were installed or removed since.
+    pub fn renewed(&self) -> Option<Installed> {
+        let stale = changed(&self.folder) != self.read_at;
+        stale.then(|| Installed::read(&self.folder).ok()).flatten()
     }
 
     /// The package whose unchanged file this is.
@@ -153,7 +148,7 @@ mod tests {
         let status = format!("Package: init\nConffiles:\n /etc/init.d/x {md5}\n\nPackage: b\n");
         std::fs::write(folder.path().join("status"), status).unwrap();
 
-        let installed = Installed::read_from(folder.path()).unwrap();
+        let installed = Installed::read(folder.path()).unwrap();
         let package = |path: &str| {
             let mut file = File::open(&program).unwrap();
             installed.package_of(Path::new(path), &mut file).map(str::to_owned)
@@ -166,6 +161,6 @@ mod tests {
         assert_eq!(package("/tmp/program"), None);
         std::fs::write(&program, "abcd").unwrap();
         assert_eq!(package(program.to_str().unwrap()), None, "a changed file is no package's");
-        assert!(Installed::read_from(root.path()).is_err());
+        assert!(Installed::read(root.path()).is_err());
     }
 }

@@ -14,7 +14,7 @@ use vigie_contract::sensor::{Finding, InvestigatedEntities, OrderResult};
 const MOST_FINDINGS: usize = 200;
 
 pub fn run(executor: &Executor, run: &Run, entities: &InvestigatedEntities) -> OrderResult {
-    let installed = Installed::read().ok();
+    let installed = Installed::read(&executor.policy.package_database).ok();
     let mut search = Search { executor, entities, installed, findings: Vec::new() };
     for pid in pids() {
         if let Some(process) = executor.processes.find(pid) {

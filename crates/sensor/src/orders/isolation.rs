@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn name_servers_are_read_as_the_resolver_reads_them() {
-        let text = "# nameserver 192.0.2.9\nnameserver 192.0.2.1\n nameserver fe80::1%eth0\nsearch x\n";
+        let text =
+            "# nameserver 192.0.2.9\nnameserver 192.0.2.1\n nameserver fe80::1%eth0\nsearch x\n";
         let expected: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "fe80::1".parse().unwrap()];
         assert_eq!(name_servers(text), expected);
     }

@@ -16,12 +16,17 @@ pub struct Policy {
     /// Types of orders that are carried out (`Isolate`, `LiveResponse` …); all of them if missing.
     /// What ends an isolation or a restriction is always allowed.
     pub orders: Option<Vec<String>>,
+    /// dpkg's database, which says what installed packages brought.
+    pub package_database: PathBuf,
     /// Files and folders whose programs may start under restricted code execution, besides those of
     /// installed packages.
     pub allowed_programs: Vec<PathBuf>,
     /// File systems whose programs restricted code execution judges, by any path on them; all that
     /// are mounted if empty.
     pub restricted_file_systems: Vec<PathBuf>,
+    /// Whether restricted code execution ends programs right after their start, as it does by itself
+    /// where the kernel cannot ask before it.
+    pub kill_after_start: bool,
     /// Files and folders that are never quarantined.
     pub protected: Vec<PathBuf>,
     /// Whether files of installed packages may be quarantined, too.
@@ -53,8 +58,10 @@ impl Default for Policy {
         let more = ["/usr/local", "/var/www", "/etc"];
         Policy {
             orders: None,
+            package_database: "/var/lib/dpkg".into(),
             allowed_programs: Vec::new(),
             restricted_file_systems: Vec::new(),
+            kill_after_start: false,
             protected: folders(&["/boot"]),
             quarantine_package_files: false,
             quarantine_detections: false,
@@ -134,7 +141,9 @@ mod tests {
         std::fs::write(&path, r#"{"orders": ["Isolate"], "scriptSeconds": 5}"#).unwrap();
         let policy = Policy::load(None, folder.path()).unwrap();
         assert_eq!(policy.script_seconds, 5);
-        assert!(policy.allows(&Command::Isolate { isolation_type: crate::orders::IsolationType::Full }));
+        assert!(
+            policy.allows(&Command::Isolate { isolation_type: crate::orders::IsolationType::Full })
+        );
         assert!(policy.allows(&Command::UnrestrictCodeExecution {}));
         assert!(!policy.allows(&Command::Offboard {}));
 

@@ -94,6 +94,14 @@ fn a_machine_is_cut_off_from_all_but_the_server_and_released() {
         let result = server.result(server.order(&machine, isolate)).await;
         assert_eq!((result.status, result.error), (OrderStatus::Succeeded, None));
         assert!(!is_alive(&mut outgoing, &mut arrived), "a standing connection goes on");
+        // The program behind it learns of it at once and not at a time-out of TCP.
+        outgoing.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        match outgoing.read(&mut [0; 1]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                println!("not seen here: this kernel cannot end other programs' sockets");
+            }
+            ended => assert!(ended.is_err(), "the socket is open: {ended:?}"),
+        }
         assert!(!hosts.reaches("sensor", &to_other), "the third host can be reached");
         assert!(!hosts.reaches("other", &to_sensor), "the third host gets in");
         let isolated = |memory: &Memory, kind: &str| {

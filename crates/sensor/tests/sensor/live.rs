@@ -83,7 +83,8 @@ async fn names_paths_and_sizes_out_of_bounds_are_refused() {
     let other = world.server.library("other", b"other content");
     let mut swapped = world.server.library("tool", b"first content");
     world.server.memory.lock().unwrap().files.insert(swapped.sha256.clone(), b"evil".to_vec());
-    refused(LiveCommand::PutFile { file: swapped.clone() }, "is not the one that was ordered").await;
+    refused(LiveCommand::PutFile { file: swapped.clone() }, "is not the one that was ordered")
+        .await;
     swapped.sha256 = "0".repeat(64);
     refused(LiveCommand::PutFile { file: swapped }, "404").await;
     let unclosed = LiveCommand::RunScript { script: other, args: "'open".to_owned() };

@@ -10,9 +10,7 @@ use vigie_sensor::{Sensor, StartError};
 
 fn script(world: &World, text: &str) -> Command {
     let script = world.server.library("script.sh", text.as_bytes());
-    Command::LiveResponse {
-        commands: vec![LiveCommand::RunScript { script, args: String::new() }],
-    }
+    Command::LiveResponse { commands: vec![LiveCommand::RunScript { script, args: String::new() }] }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,10 @@ async fn files_are_uploaded_listed_replaced_and_deleted() {
     assert_eq!(made.status, 200, "{}", made.body);
     assert_eq!(made.body["fileName"], "look.sh");
     assert_eq!(made.body["description"], "looks");
-    assert_eq!((&made.body["hasParameters"], &made.body["createdBy"]), (&json!(true), &json!("tests")));
+    assert_eq!(
+        (&made.body["hasParameters"], &made.body["createdBy"]),
+        (&json!(true), &json!("tests"))
+    );
     assert_eq!(made.body["parametersDescription"], "a path");
     let hash = made.body["sha256"].as_str().expect("a hash").to_owned();
     assert_eq!(hash.len(), 64);

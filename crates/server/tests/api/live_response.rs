@@ -42,7 +42,10 @@ async fn a_session_goes_to_the_sensor_and_its_results_come_back() {
     assert_eq!((&action["type"], &action["status"]), (&json!("LiveResponse"), &json!("Pending")));
     let first = &action["commands"][1];
     assert_eq!((&first["index"], &first["commandStatus"]), (&json!(1), &json!("Created")));
-    assert_eq!((&first["command"], &first["startTime"], &first["errors"]), (&run, &Json::Null, &json!([])));
+    assert_eq!(
+        (&first["command"], &first["startTime"], &first["errors"]),
+        (&run, &Json::Null, &json!([]))
+    );
     let (again, refused) = session(&world, &token, sensor.id(), json!([get("/tmp/x")])).await;
     assert_eq!((again, &refused["error"]["code"]), (400, &json!("ActiveRequestAlreadyExists")));
 
@@ -76,7 +79,8 @@ async fn a_session_goes_to_the_sensor_and_its_results_come_back() {
     let path = format!("/api/machineactions/{}", order.id);
     let action = world.get(&path, &token).await.body;
     assert_eq!(action["status"], "Failed");
-    let states: Vec<&Json> = (0..3).map(|index| &action["commands"][index]["commandStatus"]).collect();
+    let states: Vec<&Json> =
+        (0..3).map(|index| &action["commands"][index]["commandStatus"]).collect();
     assert_eq!(states, ["Completed", "Completed", "Failed"]);
     assert_eq!(action["commands"][2]["errors"], json!(["no such file"]));
     assert!(action["commands"][0]["startTime"].is_string());
@@ -138,8 +142,7 @@ async fn an_upload_with_another_hash_is_dropped() {
     let refused = sensor.client.upload_end(&sensor.token, (id, 0), &end).await.expect_err("wrong");
     assert!(matches!(refused, CallError::Refused { status: 422, .. }), "{refused}");
     assert_eq!(piece(&sensor).await.expect("stored anew").received, 3);
-    let link =
-        format!("/api/machineactions/{id}/GetLiveResponseResultDownloadLink(index=0)");
+    let link = format!("/api/machineactions/{id}/GetLiveResponseResultDownloadLink(index=0)");
     assert_eq!(world.get(&link, &token).await.status, 404, "it never ended");
     world.stop().await;
 }
@@ -150,7 +153,8 @@ async fn commands_out_of_order_or_unknown_are_refused() {
     let sensor = world.sensor("a.example").await;
     let token = world.token_for(PERMISSIONS).await;
     world.upload(&token, "tool", b"a tool", &[]).await;
-    let put = |name: &str| json!({"type": "PutFile", "params": [{"key": "FileName", "value": name}]});
+    let put =
+        |name: &str| json!({"type": "PutFile", "params": [{"key": "FileName", "value": name}]});
     let twice = json!({"type": "GetFile", "params": [
         {"key": "Path", "value": "/a"}, {"key": "Path", "value": "/b"}]});
     let cases = [

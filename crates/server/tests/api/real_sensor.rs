@@ -2,7 +2,6 @@
 
 use crate::support::{World, config};
 use serde_json::{Value as Json, json};
-use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -10,8 +9,14 @@ use tempfile::TempDir;
 use vigie_sensor::{Sensor, SensorConfig, SensorHandle};
 
 const ALL: &[&str] = &[
-    "Machine.CollectForensics", "Machine.LiveResponse", "Machine.Read.All", "Machine.Scan",
-    "Machine.StopAndQuarantine", "AdvancedQuery.Read.All", "Alert.Read.All", "Library.Manage",
+    "Machine.CollectForensics",
+    "Machine.LiveResponse",
+    "Machine.Read.All",
+    "Machine.Scan",
+    "Machine.StopAndQuarantine",
+    "AdvancedQuery.Read.All",
+    "Alert.Read.All",
+    "Library.Manage",
 ];
 
 /// A sensor that looks at one folder alone.
@@ -24,7 +29,8 @@ struct Machine {
 
 impl Machine {
     async fn start(world: &World) -> Machine {
-        let (state, disk) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (state, disk) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let policy = json!({
             "searchFolders": [disk.path()], "quickScanFolders": [disk.path()], "rulesFolder": null,
         });
@@ -52,7 +58,7 @@ impl Machine {
 }
 
 /// Asks until there is an answer, for at most thirty seconds.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     for _ in 0..300 {
         if let Some(found) = ask().await {
             return found;

@@ -7,9 +7,17 @@ use serde_json::{Value as Json, json};
 use vigie_contract::sensor::*;
 
 const ALL: &[&str] = &[
-    "Machine.CollectForensics", "Machine.Isolate", "Machine.LiveResponse", "Machine.Offboard",
-    "Machine.Read.All", "Machine.RestrictExecution", "Machine.Scan", "Machine.StopAndQuarantine",
-    "AdvancedQuery.Read.All", "Alert.ReadWrite.All", "Library.Manage",
+    "Machine.CollectForensics",
+    "Machine.Isolate",
+    "Machine.LiveResponse",
+    "Machine.Offboard",
+    "Machine.Read.All",
+    "Machine.RestrictExecution",
+    "Machine.Scan",
+    "Machine.StopAndQuarantine",
+    "AdvancedQuery.Read.All",
+    "Alert.ReadWrite.All",
+    "Library.Manage",
 ];
 const SHA1: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -33,18 +41,42 @@ async fn every_operation_gives_its_order() {
     world.upload(&token, "own.yar", b"rule a { condition: false }", &[]).await;
     let isolate = |isolation_type| Command::Isolate { isolation_type };
     let cases = [
-        ("isolate", json!({"IsolationType": "Selective"}), "Isolate", json!("Selective"),
-         isolate(IsolationType::Selective)),
+        (
+            "isolate",
+            json!({"IsolationType": "Selective"}),
+            "Isolate",
+            json!("Selective"),
+            isolate(IsolationType::Selective),
+        ),
         ("unisolate", json!({}), "Unisolate", Json::Null, Command::Unisolate {}),
-        ("restrictCodeExecution", json!({}), "RestrictCodeExecution", Json::Null,
-         Command::RestrictCodeExecution {}),
-        ("unrestrictCodeExecution", json!({}), "UnrestrictCodeExecution", Json::Null,
-         Command::UnrestrictCodeExecution {}),
-        ("collectInvestigationPackage", json!({}), "CollectInvestigationPackage", Json::Null,
-         Command::CollectInvestigationPackage {}),
-        ("StopAndQuarantineFile", json!({"Sha1": SHA1.to_uppercase()}), "StopAndQuarantineFile",
-         Json::Null,
-         Command::StopAndQuarantineFile { sha1: SHA1.to_owned(), known_paths: Vec::new() }),
+        (
+            "restrictCodeExecution",
+            json!({}),
+            "RestrictCodeExecution",
+            Json::Null,
+            Command::RestrictCodeExecution {},
+        ),
+        (
+            "unrestrictCodeExecution",
+            json!({}),
+            "UnrestrictCodeExecution",
+            Json::Null,
+            Command::UnrestrictCodeExecution {},
+        ),
+        (
+            "collectInvestigationPackage",
+            json!({}),
+            "CollectInvestigationPackage",
+            Json::Null,
+            Command::CollectInvestigationPackage {},
+        ),
+        (
+            "StopAndQuarantineFile",
+            json!({"Sha1": SHA1.to_uppercase()}),
+            "StopAndQuarantineFile",
+            Json::Null,
+            Command::StopAndQuarantineFile { sha1: SHA1.to_owned(), known_paths: Vec::new() },
+        ),
         ("offboard", json!({}), "Offboard", Json::Null, Command::Offboard {}),
     ];
     for (operation, mut body, kind, scope, expected) in cases {
@@ -72,12 +104,15 @@ async fn every_operation_gives_its_order() {
     let (_, action) = act(&world, &token, sensor.id(), "runAntiVirusScan", scan).await;
     assert_eq!(action["scope"], "Full");
     let order = sensor.orders().await.remove(0);
-    let Command::RunAntiVirusScan { scan_type, rules } = &order.command else { panic!("{order:?}") };
+    let Command::RunAntiVirusScan { scan_type, rules } = &order.command else {
+        panic!("{order:?}")
+    };
     assert_eq!((*scan_type, rules[0].name.as_str()), (ScanType::Full, "own.yar"));
     let file = sensor.client.order_file(&sensor.token, order.id, &rules[0].sha256).await;
     assert!(file.expect("the rules").starts_with(b"rule a"));
     let stranger = world.token_for(&["Machine.Read.All"]).await;
-    let (status, _) = act(&world, &stranger, sensor.id(), "offboard", json!({"Comment": "c"})).await;
+    let (status, _) =
+        act(&world, &stranger, sensor.id(), "offboard", json!({"Comment": "c"})).await;
     assert_eq!(status, 403);
     world.stop().await;
 }

@@ -147,7 +147,8 @@ impl Session<'_> {
             output_bytes: self.executor.policy.script_output_bytes,
         };
         let folder = self.downloads()?;
-        let ended = script::run(&path, &file.name, &words, &folder, &limits, &self.run.transfer.stop)?;
+        let ended =
+            script::run(&path, &file.name, &words, &folder, &limits, &self.run.transfer.stop)?;
         if self.executor.stop.is_cancelled() {
             bail!("the sensor ended while the script ran");
         }
@@ -194,7 +195,10 @@ impl Session<'_> {
 /// Whether a text names a file and cannot lead out of a folder.
 pub fn is_file_name(name: &str) -> bool {
     let harmless = |letter: char| !letter.is_control() && letter != '/' && letter != '\\';
-    !name.is_empty() && name.len() <= 255 && !matches!(name, "." | "..") && name.chars().all(harmless)
+    !name.is_empty()
+        && name.len() <= 255
+        && !matches!(name, "." | "..")
+        && name.chars().all(harmless)
 }
 
 /// A new file in place of what stood there; a link there is replaced, not followed.

@@ -77,8 +77,7 @@ impl Archive {
         let size = bytes.len() as u64;
         ensure!(size <= LARGEST_PART, "{size} bytes are too many");
         ensure!(self.whole + size <= LARGEST_WHOLE, "the package is full");
-        let options =
-            SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
         self.zip.start_file(name, options)?;
         self.zip.write_all(bytes)?;
         self.whole += size;

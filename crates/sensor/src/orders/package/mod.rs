@@ -71,7 +71,11 @@ fn build(executor: &Executor, run: &Run, path: &Path) -> Result<()> {
     for name in ["orders.json", "isolation.json", "restriction.json"] {
         let file = executor.state_dir.join(name);
         if file.exists() {
-            archive.bytes(&format!("sensor/{name}"), "state folder", std::fs::read(file).map_err(Into::into));
+            archive.bytes(
+                &format!("sensor/{name}"),
+                "state folder",
+                std::fs::read(file).map_err(Into::into),
+            );
         }
     }
     let sensor = serde_json::json!({

@@ -58,9 +58,12 @@ impl Quarantine {
         let before = self.vault.list().unwrap_or_default();
         let order = run.order.id;
         tally.sealed.extend(
-            before.into_iter().filter(|sealed| sealed.order == Some(order)).map(|sealed| sealed.path),
+            before
+                .into_iter()
+                .filter(|sealed| sealed.order == Some(order))
+                .map(|sealed| sealed.path),
         );
-        let installed = Installed::read().ok();
+        let installed = Installed::read(&executor.policy.package_database).ok();
         let judge = Judge { executor, installed: installed.as_ref() };
         let mut search = processes::Search::new(sha1);
         let running = search.running();

@@ -29,10 +29,7 @@ impl Running {
         }
         let mut poll = [rustix::event::PollFd::new(&self.handle, rustix::event::PollFlags::IN)];
         let patience = Duration::from_secs(5);
-        let patience = rustix::event::Timespec {
-            tv_sec: patience.as_secs() as i64,
-            tv_nsec: 0,
-        };
+        let patience = rustix::event::Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
         match rustix::event::poll(&mut poll, Some(&patience)) {
             Ok(0) => Err(std::io::Error::other("it does not end")),
             Ok(_) => Ok(()),
@@ -58,8 +55,8 @@ impl<'a> Search<'a> {
         let mut found = Vec::new();
         for pid in pids().into_iter().filter(|pid| *pid != std::process::id()) {
             // Opened first: what is read afterwards belongs to this process or to none.
-            let Some(handle) = Pid::from_raw(pid as i32)
-                .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            let Some(handle) =
+                Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
             else {
                 continue;
             };

@@ -16,8 +16,18 @@ const LARGEST_HASHED: u64 = 1 << 30;
 /// File systems without files of this machine (linux/magic.h): proc, sysfs, cgroup2, devpts,
 /// securityfs, debugfs, tracefs, bpf, NFS, CIFS, SMB2, FUSE.
 const NO_FILES: [i64; 12] = [
-    0x9fa0, 0x6265_6572, 0x6367_7270, 0x1cd1, 0x7363_6673, 0x6462_6720, 0x7472_6163, 0xcafe_4a11,
-    0x6969, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546,
+    0x9fa0,
+    0x6265_6572,
+    0x6367_7270,
+    0x1cd1,
+    0x7363_6673,
+    0x6462_6720,
+    0x7472_6163,
+    0xcafe_4a11,
+    0x6969,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x6573_5546,
 ];
 
 /// A regular file that was found, with the folder that it is in.
@@ -112,11 +122,7 @@ pub fn with_hash(folders: &[PathBuf], sha1: &str, stop: &dyn Fn() -> bool) -> Ve
 
 /// Visits the regular files of folders and below by all their names, never through a link. Folders of
 /// file systems that are the kernel's own or another machine's are passed over.
-pub fn walk(
-    folders: &[PathBuf],
-    stop: &dyn Fn() -> bool,
-    visit: &mut dyn FnMut(&Path, &Metadata),
-) {
+pub fn walk(folders: &[PathBuf], stop: &dyn Fn() -> bool, visit: &mut dyn FnMut(&Path, &Metadata)) {
     let mut seen = std::collections::HashSet::new();
     let mut devices: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
     let mut open: Vec<PathBuf> = folders.iter().rev().cloned().collect();

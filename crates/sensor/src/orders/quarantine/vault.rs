@@ -90,8 +90,7 @@ impl Vault {
     pub fn seal(&self, found: &mut Found, order: &Order, now: DateTime<Utc>) -> Result<Sealed> {
         let id = Uuid::new_v4();
         let path = self.content(id);
-        let mut target =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let (data, file_path) = (found.metadata.clone(), found.path.clone());
         let written = self.encrypt(id, found.rewound()?, &mut target).and_then(|hashes| {
             target.sync_all()?;

@@ -30,9 +30,25 @@ const FAN_DENY: u32 = 2;
 const METADATA_BYTES: usize = 24;
 /// File systems that hold no programs.
 const WITHOUT_PROGRAMS: [&str; 19] = [
-    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "securityfs", "debugfs", "tracefs", "bpf",
-    "mqueue", "pstore", "configfs", "efivarfs", "fusectl", "autofs", "rpc_pipefs", "binfmt_misc",
-    "nsfs", "selinuxfs",
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "mqueue",
+    "pstore",
+    "configfs",
+    "efivarfs",
+    "fusectl",
+    "autofs",
+    "rpc_pipefs",
+    "binfmt_misc",
+    "nsfs",
+    "selinuxfs",
 ];
 
 pub struct Guard {
@@ -41,34 +57,12 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Asks for every exec on these file systems; on all of them where none is named.
-    pub fn start(judge: Judge, file_systems: &[PathBuf]) -> Result<Guard> {
-        let flags = FAN_CLASS_CONTENT
-            | FAN_CLOEXEC
-            | FAN_NONBLOCK
-            | FAN_UNLIMITED_QUEUE
-            | FAN_UNLIMITED_MARKS;
-        let events = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE;
-        // SAFETY: makes a descriptor from numbers alone.
-        let fd = unsafe { libc::fanotify_init(flags, events as u32) };
-        if fd < 0 {
-            return Err(Error::last_os_error())
-                .context("the kernel lets this sensor not decide about execution (fanotify)");
-        }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
-        let fanotify = unsafe { OwnedFd::from_raw_fd(fd) };
-        match file_systems {
-            [] => mark_all(&fanotify)?,
-            named => {
-                for path in named {
-                    mark(&fanotify, path).with_context(|| path.display().to_string())?;
-                }
-            }
-        }
+    /// Runs a guard's loop on a thread of its own.
+    pub fn start(run: impl FnOnce(&CancellationToken) + Send + 'static) -> Result<Guard> {
         let stop = CancellationToken::new();
         let thread = std::thread::Builder::new().name("vigie-guard".to_owned()).spawn({
             let stop = stop.clone();
-            move || run(&fanotify, judge, &stop)
+            move || run(&stop)
         })?;
         Ok(Guard { stop, thread })
     }
@@ -79,6 +73,30 @@ impl Guard {
             tracing::error!("the guard of code execution ended by a panic");
         }
     }
+}
+
+/// Has the kernel ask for every exec on these file systems; on all of them where none is named.
+pub fn ask(file_systems: &[PathBuf]) -> Result<OwnedFd> {
+    let flags =
+        FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS;
+    let events = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE;
+    // SAFETY: makes a descriptor from numbers alone.
+    let fd = unsafe { libc::fanotify_init(flags, events as u32) };
+    if fd < 0 {
+        return Err(Error::last_os_error())
+            .context("the kernel does not let this sensor decide about execution (fanotify)");
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let fanotify = unsafe { OwnedFd::from_raw_fd(fd) };
+    match file_systems {
+        [] => mark_all(&fanotify)?,
+        named => {
+            for path in named {
+                mark(&fanotify, path).with_context(|| path.display().to_string())?;
+            }
+        }
+    }
+    Ok(fanotify)
 }
 
 /// Marks each mounted file system that can hold programs. One that refuses is no reason to leave the
@@ -129,7 +147,8 @@ fn mark(fanotify: &OwnedFd, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run(fanotify: &OwnedFd, mut judge: Judge, stop: &CancellationToken) {
+/// Answers the kernel until told to stop.
+pub fn run(fanotify: &OwnedFd, mut judge: Judge, stop: &CancellationToken) {
     let mut buffer = vec![0; 64 * 1024];
     let tick = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     while !stop.is_cancelled() {

@@ -2,7 +2,6 @@
 
 use super::Surroundings;
 use crate::orders::installed::Installed;
-use crate::process::Image;
 use crate::rows::Row;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
@@ -29,7 +28,7 @@ impl Judge {
     /// Fails where there is neither a package database nor a list of allowed programs: nothing at
     /// all could start.
     pub fn new(surroundings: Surroundings) -> Result<Judge> {
-        let installed = Installed::read();
+        let installed = Installed::read(&surroundings.policy.package_database);
         if surroundings.policy.allowed_programs.is_empty() {
             installed.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).context(
                 "code execution cannot be restricted: only dpkg's database is understood, and the \
@@ -90,10 +89,8 @@ impl Judge {
             return;
         }
         self.looked = Instant::now();
-        if self.installed.as_ref().is_some_and(Installed::is_stale)
-            && let Ok(installed) = Installed::read()
-        {
-            self.installed = Some(installed);
+        if let Some(renewed) = self.installed.as_ref().and_then(Installed::renewed) {
+            self.installed = Some(renewed);
             self.verdicts.clear();
         }
     }
@@ -112,7 +109,6 @@ impl Judge {
         row.number("FileSize", size as i64);
         // Before its exec, a process still has the image of who starts it.
         if let Some(process) = processes.find(pid) {
-            let Image { .. } = process.image;
             processes.describe_initiating(&mut row, &process);
         }
         sink.put("response", "DeviceEvents", row);

@@ -1,18 +1,19 @@
 //! `restrictCodeExecution`: only unchanged programs of installed packages may start, and what the
 //! policy allows.
 //!
-//! The kernel asks before a program starts (fanotify's exec permission, [`guard`]). While the sensor
-//! does not run, nobody is asked and everything may start; the restriction is put back at its next
+//! The kernel asks before a program starts (fanotify's exec permission, [`guard`]); where it cannot,
+//! a program is ended right after its start ([`killer`]). While the sensor does not run, nobody is asked and everything may start; the restriction is put back at its next
 //! start, before it speaks to anyone.
 
 mod guard;
 mod judge;
+mod killer;
 
 use super::policy::Policy;
 use crate::disk;
 use crate::process::Processes;
 use crate::rows::Sink;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use guard::Guard;
 use judge::Judge;
 use parking_lot::Mutex;
@@ -96,6 +97,19 @@ impl Restriction {
 
     fn start(&self) -> Result<Guard> {
         let judge = Judge::new(self.surroundings.clone())?;
-        Guard::start(judge, &self.surroundings.policy.restricted_file_systems)
+        let policy = &self.surroundings.policy;
+        let file_systems = &policy.restricted_file_systems;
+        if policy.kill_after_start {
+            return killer::start(judge, file_systems);
+        }
+        let asked = match guard::ask(file_systems) {
+            Ok(asked) => asked,
+            Err(reason) => {
+                let reason = format!("{reason:#}");
+                tracing::warn!(reason, "programs are ended right after their start");
+                return killer::start(judge, file_systems).context(reason);
+            }
+        };
+        Guard::start(move |stop| guard::run(&asked, judge, stop))
     }
 }

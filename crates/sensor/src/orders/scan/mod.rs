@@ -42,9 +42,25 @@ pub fn run(
     executor: &Executor,
     run: &Run,
     scan_type: ScanType,
+    rules: &[FileReference],
+) -> OrderResult {
+    // A thread of its own: priority cannot be raised again for whatever comes after.
+    let scanned = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            lower_priority();
+            scan(executor, run, scan_type, rules)
+        });
+        thread.join()
+    });
+    scanned.unwrap_or_else(|_| failed("the scan failed internally", FAILED_HRESULT))
+}
+
+fn scan(
+    executor: &Executor,
+    run: &Run,
+    scan_type: ScanType,
     tenant_rules: &[FileReference],
 ) -> OrderResult {
-    lower_priority();
     let begun = Instant::now();
     let mut texts = Vec::new();
     for reference in tenant_rules {
@@ -96,8 +112,7 @@ pub fn run(
     OrderResult { error: Some(text), ..OrderResult::of(status) }
 }
 
-/// The scan waits for everything else that wants the processor or the disk. Holds for this thread
-/// alone, which the pool may give other work later: responses, all of them.
+/// The scan waits for everything else that wants the processor or the disk.
 fn lower_priority() {
     // linux/ioprio.h: class "idle", for this thread.
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
@@ -194,8 +209,7 @@ impl Scan<'_> {
             row.text("MD5", hashes.md5.clone());
             row.number("FileSize", hashes.size);
         }
-        let removed =
-            self.executor.policy.quarantine_detections.then(|| self.quarantine(&path));
+        let removed = self.executor.policy.quarantine_detections.then(|| self.quarantine(&path));
         let (removed, kept) = match removed {
             Some(Ok(())) => (true, None),
             Some(Err(reason)) => (false, Some(reason)),
@@ -217,7 +231,7 @@ impl Scan<'_> {
             Ok(None) => return Err("the file has changed".to_owned()),
             Err(error) => return Err(format!("{error:#}")),
         };
-        let installed = Installed::read().ok();
+        let installed = Installed::read(&self.executor.policy.package_database).ok();
         let judge = Judge { executor: self.executor, installed: installed.as_ref() };
         if let Some(reason) = judge.refuses(&mut found) {
             return Err(reason);

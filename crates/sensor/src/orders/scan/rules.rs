@@ -71,14 +71,16 @@ mod tests {
     use super::*;
 
     fn eicar() -> Vec<u8> {
-        let (head, tail) = ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
+        let (head, tail) =
+            ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
         [head, tail].concat().into_bytes()
     }
 
     #[test]
     fn the_test_file_is_found_and_right_rules_survive_wrong_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let rule = |name: &str| format!("rule {name} {{ strings: $a = \"{name}-text\" condition: $a }}");
+        let rule =
+            |name: &str| format!("rule {name} {{ strings: $a = \"{name}-text\" condition: $a }}");
         std::fs::write(folder.path().join("local.yar"), rule("local")).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "no rule").unwrap();
         let texts = [

@@ -94,10 +94,11 @@ pub async fn upload(state: &State, call: Call) -> Result<Response, ApiError> {
         name => name.to_owned(),
     };
     let now = state.now();
-    let mut insert = "INSERT INTO library_files (tenant, name, sha256, size, content, description, \
+    let mut insert =
+        "INSERT INTO library_files (tenant, name, sha256, size, content, description, \
         has_parameters, parameters_description, created_by, created, updated) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)"
-        .to_owned();
+            .to_owned();
     if form.override_if_exists {
         insert.push_str(
             " ON CONFLICT (tenant, name) DO UPDATE SET sha256 = excluded.sha256, \
@@ -151,7 +152,11 @@ pub async fn delete(state: &State, call: Call) -> Result<Response, ApiError> {
 /// Whether a text names a file and cannot lead out of a folder, on any system.
 pub fn is_file_name(name: &str) -> bool {
     let harmless = |letter: char| !letter.is_control() && !"/\\:".contains(letter);
-    !name.is_empty() && name.len() <= 255 && name != "." && name != ".." && name.chars().all(harmless)
+    !name.is_empty()
+        && name.len() <= 255
+        && name != "."
+        && name != ".."
+        && name.chars().all(harmless)
 }
 
 fn reference(row: &Row) -> Result<FileReference, ApiError> {

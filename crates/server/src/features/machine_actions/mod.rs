@@ -21,12 +21,14 @@ mod uploads;
 pub use delivery::{Waiting, fetch, run as run_deliveries, serve};
 pub use links::{download, package_uri, result_link};
 pub use live_response::run_live_response;
+pub use request::requestor;
 pub use request::{
     cancel, collect_package, isolate, offboard, restrict, scan, stop_and_quarantine, unisolate,
     unrestrict,
 };
-pub use request::requestor;
-pub use store::{Investigated, NewAction, ORDERS_INVESTIGATE, expire, insert, orders_of_investigation};
+pub use store::{
+    Investigated, NewAction, ORDERS_INVESTIGATE, expire, insert, orders_of_investigation,
+};
 pub use trail::list as log;
 
 use super::{optional_time, time_text};

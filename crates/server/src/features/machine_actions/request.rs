@@ -207,8 +207,7 @@ fn permission(kind: &str) -> &'static str {
 
 /// `POST /api/machineactions/{id}/cancel`; needs the permission of the action's own type.
 pub async fn cancel(state: &State, call: Call) -> Result<Response, ApiError> {
-    let body: CancelBody =
-        if call.body.is_empty() { CancelBody::default() } else { call.json()? };
+    let body: CancelBody = if call.body.is_empty() { CancelBody::default() } else { call.json()? };
     store::expire(state).await?;
     let tenant = call.caller.tenant.to_string();
     let action = load(state, &tenant, &call.parameters[0]).await?;

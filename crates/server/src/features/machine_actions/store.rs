@@ -10,7 +10,9 @@ use crate::edge::ApiError;
 use crate::state::State;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
-use vigie_contract::sensor::{Command, CommandOutcome, CommandStatus, Finding, OrderResult, OrderStatus};
+use vigie_contract::sensor::{
+    Command, CommandOutcome, CommandStatus, Finding, OrderResult, OrderStatus,
+};
 use vigie_database::{DatabaseError, Transaction};
 
 const MINUTE: i64 = 60_000_000;
@@ -184,7 +186,8 @@ pub async fn report(
     let changed = status != known.status;
     if changed {
         let detail = json!({"error": result.error, "errorHResult": result.error_code});
-        log(&mut transaction, now, (id, machine, &known), ("sensor", status.as_str()), detail).await?;
+        log(&mut transaction, now, (id, machine, &known), ("sensor", status.as_str()), detail)
+            .await?;
     }
     transaction.commit().await?;
     state.publish.notify_one();
@@ -279,8 +282,7 @@ pub async fn expire(state: &State) -> Result<(), ApiError> {
         };
         let update = "UPDATE machine_actions SET status = 'TimeOut', updated = $1, error = $2 \
                       WHERE id = $3 AND status = $4";
-        let values =
-            [now.into(), reason.into(), id.into(), known.status.as_str().into()];
+        let values = [now.into(), reason.into(), id.into(), known.status.as_str().into()];
         if transaction.execute(update, &values).await? > 0 {
             let detail = json!({"error": reason});
             log(&mut transaction, now, (id, machine, &known), ("server", "TimeOut"), detail)

@@ -125,13 +125,8 @@ pub async fn end(
     let set = "INSERT INTO uploads (action, position, received, name, sha256) \
                VALUES ($1, $2, $3, $4, $5) ON CONFLICT (action, position) \
                DO UPDATE SET name = excluded.name, sha256 = excluded.sha256";
-    let values = [
-        id.into(),
-        position.into(),
-        size.into(),
-        end.name.as_str().into(),
-        sha256.as_str().into(),
-    ];
+    let values =
+        [id.into(), position.into(), size.into(), end.name.as_str().into(), sha256.as_str().into()];
     state.database.execute(set, &values).await?;
     Ok(())
 }
