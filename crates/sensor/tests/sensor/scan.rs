@@ -14,10 +14,12 @@ async fn malware_is_found_reported_and_left_where_the_policy_says_nothing() {
     std::fs::create_dir(world.path("sub")).unwrap();
     std::fs::write(world.path("sub/test"), test_file()).unwrap();
     std::fs::write(world.path("clean"), "about EICAR").unwrap();
-    std::fs::write(world.path("marked"), "xx own-mark-7 xx").unwrap();
-    let rule = b"rule OwnRule { strings: $a = \"own-mark-7\" condition: $a }";
+    // Made here: this program runs, so a mark that stood in it would be found in it.
+    let mark = uuid::Uuid::new_v4().to_string();
+    std::fs::write(world.path("marked"), format!("xx {mark} xx")).unwrap();
+    let rule = format!("rule OwnRule {{ strings: $a = \"{mark}\" condition: $a }}");
     let rules = vec![
-        world.server.library("own.yar", rule),
+        world.server.library("own.yar", rule.as_bytes()),
         world.server.library("broken.yar", b"rule broken {"),
     ];
     let (id, result) =
