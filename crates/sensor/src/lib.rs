@@ -244,7 +244,8 @@ pub struct SensorHandle {
     lost: Arc<Lost>,
     state: Arc<State>,
     isolation: Arc<Isolation>,
-    restriction: Arc<Restriction>,
+    /// Taken at the end: it writes rows, and the collector ends with the last who does.
+    restriction: Option<Arc<Restriction>>,
     processes: Arc<Processes>,
     providers: Arc<Vec<Provider>>,
     allow_response: bool,
@@ -366,7 +367,7 @@ impl SensorHandle {
             lost,
             state,
             isolation,
-            restriction,
+            restriction: Some(restriction),
             processes,
             providers,
             allow_response,
@@ -391,7 +392,8 @@ impl SensorHandle {
             providers: self.providers.to_vec(),
             response_allowed: self.allow_response,
             isolation: self.isolation.current(),
-            execution_restricted: self.restriction.is_in_force(),
+            execution_restricted: (self.restriction.as_ref())
+                .is_some_and(|restriction| restriction.is_in_force()),
             spooled_batches: spool.waiting(),
             lost_events,
             known_processes: self.processes.count(),
@@ -412,9 +414,11 @@ impl SensorHandle {
             let _ = task.await;
         }
         let (sources, collector) = (self.sources.take(), self.collector.take());
-        let restriction = self.restriction.clone();
+        let restriction = self.restriction.take();
         let _ = tokio::task::spawn_blocking(move || {
-            restriction.pause();
+            if let Some(restriction) = restriction {
+                restriction.pause();
+            }
             if let Some(sources) = sources {
                 sources.join();
             }

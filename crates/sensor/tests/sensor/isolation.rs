@@ -100,7 +100,8 @@ fn a_machine_is_cut_off_from_all_but_the_server_and_released() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 println!("not seen here: this kernel cannot end other programs' sockets");
             }
-            ended => assert!(ended.is_err(), "the socket is open: {ended:?}"),
+            // The error itself may have been told to the write before.
+            ended => assert!(matches!(ended, Ok(0) | Err(_)), "the socket is open: {ended:?}"),
         }
         assert!(!hosts.reaches("sensor", &to_other), "the third host can be reached");
         assert!(!hosts.reaches("other", &to_sensor), "the third host gets in");

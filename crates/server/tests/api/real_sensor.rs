@@ -57,13 +57,14 @@ impl Machine {
     }
 }
 
-/// Asks until there is an answer, for at most thirty seconds.
+/// Asks until there is an answer, for at most forty seconds; not so often that the API's limits are
+/// reached.
 async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..300 {
+    for _ in 0..40 {
         if let Some(found) = ask().await {
             return found;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("waited in vain for {what}");
 }

@@ -239,12 +239,13 @@ async fn every_order_and_its_requester_are_in_the_log_and_in_hunting() {
     let query = "CloudAppEvents | where ActionType == 'Isolate' | extend d = parse_json(RawEventData) \
                  | project ActivityType, AccountDisplayName, ObjectName, Comment = tostring(d.comment)";
     let mut rows = Vec::new();
-    for _ in 0..100 {
+    // Not so often that the quota of hunting is reached.
+    for _ in 0..20 {
         rows = world.hunt(&token, query).await;
         if rows.len() == 3 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
     let requested = rows.iter().find(|row| row["ActivityType"] == "Requested").expect("a row");
     assert_eq!(requested["AccountDisplayName"], "tests");
