@@ -9,7 +9,7 @@ mod library;
 pub mod machine_actions;
 mod machines;
 pub mod sensors;
-mod sightings;
+mod whereabouts;
 
 use crate::edge::{ApiError, Call};
 use crate::state::State;

@@ -8,7 +8,7 @@ mod entities;
 
 use super::alerts::{self, NewAlert, Source};
 use super::machine_actions::{self, Investigated, NewAction, ORDERS_INVESTIGATE};
-use super::{machines, optional_time, sightings};
+use super::{machines, optional_time, whereabouts};
 use crate::edge::{ApiError, Call, json};
 use crate::odata::{Collection, Property, Type};
 use crate::state::State;
@@ -113,7 +113,7 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
     let (machine, name) = (text("id"), text("computerDnsName"));
     let evidence = alerts::open_evidence(state, &tenant.to_string(), &machine).await?;
     let entities = entities::of_evidence(&evidence);
-    let mut others = sightings::machines(state, tenant, &entities.sha1).await?;
+    let mut others = whereabouts::machines(state, tenant, &entities.sha1).await?;
     others.retain(|(other, _)| *other != machine);
 
     let requestor = machine_actions::requestor(&call.caller);

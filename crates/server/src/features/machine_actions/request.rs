@@ -3,7 +3,7 @@
 use super::store::{self, NewAction};
 use super::{COLLECTION, load};
 use crate::edge::{ApiError, Call, json};
-use crate::features::{library, machines, sightings};
+use crate::features::{library, machines, whereabouts};
 use crate::state::State;
 use axum::response::Response;
 use serde::Deserialize;
@@ -138,7 +138,7 @@ pub async fn stop_and_quarantine(state: &State, call: Call) -> Result<Response, 
     let tenant = call.caller.tenant;
     let machine = machines::load(state, &tenant.to_string(), &call.parameters[0]).await?;
     let machine = machine["id"].as_str().unwrap_or_default();
-    let known_paths = sightings::paths(state, tenant, machine, &sha1).await?;
+    let known_paths = whereabouts::paths(state, tenant, machine, &sha1).await?;
     let command = Command::StopAndQuarantineFile { sha1: sha1.clone(), known_paths };
     let mut wanted = Wanted::new("StopAndQuarantineFile", &body, command);
     wanted.related_sha1 = Some(sha1);
