@@ -263,6 +263,14 @@ pub struct FileReference {
     pub size: u64,
 }
 
+/// Whether a text names a file and cannot lead out of a folder, on any system. Both sides look: a
+/// server at what it takes, a sensor at what it is told.
+pub fn is_file_name(name: &str) -> bool {
+    let harmless = |letter: char| !letter.is_control() && !"/\\:".contains(letter);
+    let short = !name.is_empty() && name.len() <= 255;
+    short && name != "." && name != ".." && name.chars().all(harmless)
+}
+
 /// One step of a live response session; steps run in order, and one that fails ends the session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
@@ -393,4 +401,19 @@ pub struct UploadEnd {
     pub size: u64,
     /// 64 hexadecimal digits in lower case.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_file_name;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_none() {
+        for name in ["script.sh", "a b.ps1", "ärger.sh", "..a"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "..\\b", "C:x", "a\nb", &"x".repeat(256)] {
+            assert!(!is_file_name(name), "{name}");
+        }
+    }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vigie_contract::sensor::*;
 use vigie_sensor::identity::hex;
-use vigie_sensor::orders::live::is_file_name;
 use vigie_sensor::orders::{FAILED_HRESULT, NOT_FOUND_HRESULT, failed, succeeded};
 use vigie_sensor::rows::Row;
 use zip::ZipWriter;

@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use vigie_contract::sensor::{
     CommandOutcome, CommandStatus, FileReference, LiveCommand, OrderResult, OrderStatus,
-    ScriptTranscript,
+    ScriptTranscript, is_file_name,
 };
 
 mod script;
@@ -190,15 +190,6 @@ impl Session<'_> {
         std::fs::remove_file(&copy)?;
         Ok(())
     }
-}
-
-/// Whether a text names a file and cannot lead out of a folder.
-pub fn is_file_name(name: &str) -> bool {
-    let harmless = |letter: char| !letter.is_control() && letter != '/' && letter != '\\';
-    !name.is_empty()
-        && name.len() <= 255
-        && !matches!(name, "." | "..")
-        && name.chars().all(harmless)
 }
 
 /// A new file in place of what stood there; a link there is replaced, not followed.

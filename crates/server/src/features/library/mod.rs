@@ -11,7 +11,7 @@ use form::Form;
 use http::StatusCode;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
-use vigie_contract::sensor::FileReference;
+use vigie_contract::sensor::{FileReference, is_file_name};
 use vigie_database::{DatabaseError, Migrations, Row};
 
 pub const LIBRARY: Migrations = Migrations {
@@ -149,16 +149,6 @@ pub async fn delete(state: &State, call: Call) -> Result<Response, ApiError> {
     }
 }
 
-/// Whether a text names a file and cannot lead out of a folder, on any system.
-pub fn is_file_name(name: &str) -> bool {
-    let harmless = |letter: char| !letter.is_control() && !"/\\:".contains(letter);
-    !name.is_empty()
-        && name.len() <= 255
-        && name != "."
-        && name != ".."
-        && name.chars().all(harmless)
-}
-
 fn reference(row: &Row) -> Result<FileReference, ApiError> {
     let (name, sha256) = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
     Ok(FileReference { name, sha256, size: row.integer(2)?.unsigned_abs() })
@@ -189,19 +179,4 @@ pub async fn content(state: &State, tenant: &str, sha256: &str) -> Result<Vec<u8
     let rows = state.database.read(select, &[tenant.into(), sha256.into()]).await?;
     let row = rows.first().ok_or_else(|| ApiError::not_found("Library file", sha256))?;
     Ok(row.bytes(0)?.to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_file_name;
-
-    #[test]
-    fn names_that_lead_elsewhere_are_none() {
-        for name in ["script.sh", "a b.ps1", "ärger.sh", "..a"] {
-            assert!(is_file_name(name), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "..\\b", "C:x", "a\nb", &"x".repeat(256)] {
-            assert!(!is_file_name(name), "{name}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use futures::stream;
 use sha2::{Digest as _, Sha256};
 use vigie_contract::sensor::{
     Command, FileReference, LiveCommand, MAX_UPLOAD_BYTES, UPLOAD_PIECE_BYTES, UploadEnd,
-    UploadState,
+    UploadState, is_file_name,
 };
 
 /// Uploads are kept this long after their order, in microseconds.
@@ -95,7 +95,7 @@ pub async fn end(
     (id, position): (&str, i64),
     end: &UploadEnd,
 ) -> Result<(), ApiError> {
-    if !crate::features::library::is_file_name(&end.name) {
+    if !is_file_name(&end.name) {
         return Err(ApiError::body("name: the name of a file without a folder is expected"));
     }
     let mut transaction = state.database.begin().await?;
