@@ -185,7 +185,11 @@ impl Session<'_> {
         // Files of the kernel say that they are empty.
         let copied = std::io::copy(&mut source.take(limit + 1), &mut target)?;
         ensure!(copied <= limit, "the file has more than {limit} bytes");
-        let name = path.file_name().unwrap_or_default().to_string_lossy().replace(['\\', ':'], "_");
+        // A name on Linux may hold what no other system bears.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let harmless = |letter: char| !letter.is_control() && !"\\:".contains(letter);
+        let letters = name.chars().map(|letter| if harmless(letter) { letter } else { '_' });
+        let name: String = letters.take(80).collect();
         self.run.transfer.upload(index, &copy, &name)?;
         std::fs::remove_file(&copy)?;
         Ok(())
