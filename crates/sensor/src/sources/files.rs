@@ -90,10 +90,6 @@ impl<'a> Files<'a> {
         let context = self.context;
         let own = path.starts_with(&self.own_folder);
         let process = pid.and_then(|pid| context.processes.find(pid));
-        if own && process.as_ref().is_some_and(|process| is_sensor(&process.image.path)) {
-            // The sensor's own commands, such as a restoring out of quarantine.
-            return;
-        }
         let mut row = Row::new(context.clock.now(), if own { "TamperingAttempt" } else { action });
         row.text("FileName", name_of(path));
         row.text("FolderPath", path.to_string_lossy());
@@ -124,11 +120,6 @@ impl<'a> Files<'a> {
             context.sink.put("file", "DeviceFileEvents", row);
         }
     }
-}
-
-/// Whether a program is this one.
-fn is_sensor(path: &str) -> bool {
-    std::env::current_exe().is_ok_and(|own| own == Path::new(path))
 }
 
 fn name_of(path: &Path) -> String {
