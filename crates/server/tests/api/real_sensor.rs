@@ -118,11 +118,10 @@ async fn a_scans_find_becomes_an_alert_with_the_file() {
     let world = World::start().await;
     let machine = Machine::start(&world).await;
     let token = world.token_for(ALL).await;
-    // Made here: this program runs, so a mark that stood in it would be found in it.
-    let mark = uuid::Uuid::new_v4().to_string();
-    let rule = format!("rule OwnRule {{ strings: $a = \"{mark}\" condition: $a }}");
-    assert_eq!(world.upload(&token, "own.yar", rule.as_bytes(), &[]).await.status, 200);
-    let path = machine.write("carrier", &mark);
+    // In two parts, so that this source is no test file itself.
+    let test_file =
+        ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"].concat();
+    let path = machine.write("carrier", &test_file);
     let body = json!({"Comment": "c", "ScanType": "Quick"});
     let action = act(&world, &token, &machine.id, "runAntiVirusScan", body).await;
     assert_eq!(action["status"], "Succeeded", "{action}");

@@ -6,14 +6,15 @@
 
 mod clamav;
 mod rules;
+#[cfg(feature = "yara")]
+mod yara;
 
 use super::executor::{Executor, Run};
 use super::installed::Installed;
 use super::quarantine::{Found, Judge, open_regular, walk};
 use super::{FAILED_HRESULT, failed, succeeded};
 use crate::process::pids;
-use boreal::Scanner;
-use boreal::scanner::ScanError;
+use rules::{Rules, Text};
 use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -66,14 +67,15 @@ fn scan(
     for reference in tenant_rules {
         match run.transfer.download(reference) {
             Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                texts.push((reference.name.clone(), text));
+                let rules = String::from_utf8_lossy(&bytes).into_owned();
+                texts.push(Text { name: reference.name.clone(), rules });
             }
             Err(error) => return failed(format!("{}: {error:#}", reference.name), FAILED_HRESULT),
         }
     }
-    let (scanner, problems) = rules::compile(executor.policy.rules_folder.as_deref(), &texts);
-    let mut scan = Scan { executor, run, scanner, counts: Counts::default(), seen: Vec::new() };
+    let mut problems = Vec::new();
+    let rules = Rules::new(executor.policy.rules_folder.as_deref(), texts, &mut problems);
+    let mut scan = Scan { executor, run, rules, counts: Counts::default(), seen: Vec::new() };
     let folders = match scan_type {
         ScanType::Quick => &executor.policy.quick_scan_folders,
         ScanType::Full => &executor.policy.full_scan_folders,
@@ -81,7 +83,6 @@ fn scan(
     scan.running_programs();
     scan.folders(folders);
     let clamav = clamav::find(executor.policy.clamav.as_deref());
-    let mut problems = problems;
     if let Some(program) = clamav.filter(|_| !run.is_stopped()) {
         match clamav::scan(&program, folders, &run.transfer.stop) {
             Ok(found) => found.into_iter().for_each(|found| scan.found(found)),
@@ -127,7 +128,7 @@ fn lower_priority() {
 struct Scan<'a> {
     executor: &'a Executor,
     run: &'a Run,
-    scanner: Scanner,
+    rules: Rules,
     counts: Counts,
     /// Files in which something was found.
     seen: Vec<PathBuf>,
@@ -179,17 +180,10 @@ impl Scan<'_> {
         }
         self.counts.files += 1;
         self.counts.bytes += bytes.len() as u64;
-        let result = match self.scanner.scan_mem(&bytes) {
-            Ok(result) | Err((ScanError::Timeout, result)) => result,
-            Err((error, result)) => {
-                tracing::debug!(path = %path.display(), ?error, "scan of a file");
-                result
-            }
-        };
-        let names: Vec<&str> = result.rules.iter().map(|rule| rule.name).collect();
+        let names = self.rules.matches(&bytes);
         if !names.is_empty() {
             let threat = names.join(",");
-            self.found(Detection { path: path.to_owned(), threat, engine: "YARA" });
+            self.found(Detection { path: path.to_owned(), threat, engine: "Vigie" });
         }
     }
 

@@ -1,104 +1,101 @@
-//! YARA rules: one of ours, those of a folder on this machine, those of the tenant.
+//! What files are compared with: the antivirus test file, and YARA rules where this sensor was built
+//! with them (feature `yara`).
 
-use boreal::compiler::{CompilerBuilder, CompilerParams};
-use boreal::scanner::ScanParams;
-use boreal::{Compiler, Scanner};
+#[cfg(feature = "yara")]
+use super::yara::Engine;
 use std::path::Path;
-use std::time::Duration;
 
-/// The test file of the European Institute for Computer Antivirus Research; its text is written in
-/// hexadecimal digits, so that this source is none itself.
-const EICAR: &str = "
-rule EICAR_Test_File {
-    strings:
-        $text = { 58 35 4F 21 50 25 40 41 50 5B 34 5C 50 5A 58 35 34 28 50 5E 29 37 43 43 29 37 7D
-                  24 45 49 43 41 52 2D 53 54 41 4E 44 41 52 44 2D 41 4E 54 49 56 49 52 55 53 2D 54
-                  45 53 54 2D 46 49 4C 45 21 24 48 2B 48 2A }
-    condition:
-        $text at 0
-}
-";
-/// One file may take this long; the rest of the scan should not suffer from one bad rule.
-const LONGEST_FILE: Duration = Duration::from_secs(20);
+/// The test file of the European Institute for Computer Antivirus Research, in two parts, so that
+/// this source is none itself.
+const TEST_FILE: [&[u8]; 2] =
+    [b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", b"-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"];
 /// Files of rules that are larger are none, in bytes.
 const LARGEST_FILE: u64 = 32 << 20;
 
-/// A scanner of all rules that are right, and what is wrong with the others.
-pub fn compile(folder: Option<&Path>, texts: &[(String, String)]) -> (Scanner, Vec<String>) {
-    let mut compiler = CompilerBuilder::new().build();
-    // Rules come from a server: they may not read files of this machine.
-    compiler.set_params(CompilerParams::default().disable_includes(true));
-    let mut problems = Vec::new();
-    add(&mut compiler, "vigie", EICAR, &mut problems);
-    for (name, text) in texts {
-        add(&mut compiler, name, text, &mut problems);
+/// A file of rules.
+pub struct Text {
+    pub name: String,
+    pub rules: String,
+}
+
+pub struct Rules {
+    #[cfg(feature = "yara")]
+    engine: Engine,
+}
+
+impl Rules {
+    /// Makes rules ready: those of the tenant and those of a folder of this machine. What cannot be
+    /// used is added to the problems.
+    pub fn new(folder: Option<&Path>, mut texts: Vec<Text>, problems: &mut Vec<String>) -> Rules {
+        texts.extend(folder.map(|folder| local(folder, problems)).unwrap_or_default());
+        #[cfg(not(feature = "yara"))]
+        if !texts.is_empty() {
+            let count = texts.len();
+            problems.push(format!(
+                "this sensor was built without YARA: {count} files of rules are not used"
+            ));
+        }
+        Rules {
+            #[cfg(feature = "yara")]
+            engine: Engine::new(&texts, problems),
+        }
     }
-    let mut local: Vec<_> = (folder.and_then(|folder| std::fs::read_dir(folder).ok()))
-        .into_iter()
-        .flatten()
-        .flatten()
+
+    /// Names of what a file's bytes are.
+    pub fn matches(&self, bytes: &[u8]) -> Vec<String> {
+        let mut names = Vec::new();
+        let rest = bytes.strip_prefix(TEST_FILE[0]);
+        if rest.is_some_and(|rest| rest.starts_with(TEST_FILE[1])) {
+            names.push("EICAR_Test_File".to_owned());
+        }
+        #[cfg(feature = "yara")]
+        names.extend(self.engine.matches(bytes));
+        names
+    }
+}
+
+fn local(folder: &Path, problems: &mut Vec<String>) -> Vec<Text> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries
         .map(|entry| entry.path())
         .filter(|path| {
             let extension = path.extension().and_then(|extension| extension.to_str());
             matches!(extension, Some("yar" | "yara"))
         })
         .collect();
-    local.sort();
-    for path in local {
+    paths.sort();
+    let mut texts = Vec::new();
+    for path in paths {
         let small = std::fs::metadata(&path).is_ok_and(|data| data.len() <= LARGEST_FILE);
         let name = path.display().to_string();
         match std::fs::read_to_string(&path).ok().filter(|_| small) {
-            Some(text) => add(&mut compiler, &name, &text, &mut problems),
+            Some(rules) => texts.push(Text { name, rules }),
             None => problems.push(format!("{name} cannot be read as rules")),
         }
     }
-    let mut scanner = compiler.finalize();
-    let params = ScanParams::default().timeout_duration(Some(LONGEST_FILE));
-    scanner.set_scan_params(params);
-    (scanner, problems)
-}
-
-/// Each file is a namespace of its own, since files of different authors use the same names.
-fn add(compiler: &mut Compiler, name: &str, text: &str, problems: &mut Vec<String>) {
-    if let Err(error) = compiler.add_rules_str_in_namespace(text, name) {
-        let error = error.to_string();
-        problems.push(format!("rules {name}: {}", error.lines().next().unwrap_or_default()));
-    }
+    texts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn eicar() -> Vec<u8> {
-        let (head, tail) =
-            ("X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
-        [head, tail].concat().into_bytes()
-    }
-
     #[test]
-    fn the_test_file_is_found_and_right_rules_survive_wrong_ones() {
+    fn the_test_file_is_found_at_the_beginning_only() {
         let folder = tempfile::tempdir().unwrap();
-        let rule =
-            |name: &str| format!("rule {name} {{ strings: $a = \"{name}-text\" condition: $a }}");
-        std::fs::write(folder.path().join("local.yar"), rule("local")).unwrap();
+        let rule = "rule local { strings: $a = \"local-text\" condition: $a }";
+        std::fs::write(folder.path().join("local.yar"), rule).unwrap();
+        std::fs::write(folder.path().join("broken.yara"), [0xff, 0xfe]).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "no rule").unwrap();
-        let texts = [
-            ("tenant.yar".to_owned(), rule("tenant")),
-            ("same.yar".to_owned(), rule("tenant")),
-            ("bad.yar".to_owned(), "rule x {".to_owned()),
-            ("thief.yar".to_owned(), "include \"/etc/passwd\"".to_owned()),
-        ];
-        let (scanner, problems) = compile(Some(folder.path()), &texts);
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].contains("bad.yar") && problems[1].contains("thief.yar"));
-        let names = |bytes: &[u8]| -> Vec<String> {
-            let result = scanner.scan_mem(bytes).unwrap();
-            result.rules.iter().map(|rule| rule.name.to_owned()).collect()
-        };
-        assert_eq!(names(&eicar()), ["EICAR_Test_File"]);
-        assert_eq!(names(b"a local-text"), ["local"]);
-        assert_eq!(names(b"a tenant-text"), ["tenant", "tenant"]);
-        assert!(names(b"nothing").is_empty());
+        let mut problems = Vec::new();
+        let rules = Rules::new(Some(folder.path()), Vec::new(), &mut problems);
+        assert!(problems[0].contains("broken.yara"), "{problems:?}");
+        assert_eq!(rules.matches(&TEST_FILE.concat()), ["EICAR_Test_File"]);
+        assert!(rules.matches(&[b"x", TEST_FILE[0], TEST_FILE[1]].concat()).is_empty());
+        if cfg!(feature = "yara") {
+            assert_eq!(rules.matches(b"a local-text"), ["local"]);
+        } else {
+            assert!(problems[1].contains("without YARA: 1 files"), "{problems:?}");
+        }
     }
 }
