@@ -30,9 +30,13 @@ impl Rules {
         texts.extend(folder.map(|folder| local(folder, problems)).unwrap_or_default());
         #[cfg(not(feature = "yara"))]
         if !texts.is_empty() {
-            let count = texts.len();
+            let bytes: usize = texts.iter().map(|text| text.rules.len()).sum();
+            let names: Vec<String> = texts.into_iter().map(|text| text.name).collect();
             problems.push(format!(
-                "this sensor was built without YARA: {count} files of rules are not used"
+                "this sensor was built without YARA: {} files of rules ({bytes} bytes) are not \
+                 used: {}",
+                names.len(),
+                names.join(", ")
             ));
         }
         Rules {
