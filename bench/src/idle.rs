@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A second of processor time in /proc; Linux shows 100 on every architecture.
-const CLOCK_TICKS: f64 = 100.0;
+pub const CLOCK_TICKS: f64 = 100.0;
 
 pub fn run() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -39,7 +39,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Clock ticks of user and system time: fields 14 and 15 of proc_pid_stat(5).
-fn cpu(pid: u32) -> Result<u64> {
+pub fn cpu(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = text.rsplit_once(')').context("stat")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -47,7 +47,7 @@ fn cpu(pid: u32) -> Result<u64> {
 }
 
 /// Megabytes.
-fn resident(pid: u32) -> Result<u64> {
+pub fn resident(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? / 1000)

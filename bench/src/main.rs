@@ -5,6 +5,7 @@ mod filter;
 mod hunt;
 mod idle;
 mod ingest;
+mod orders;
 mod server;
 mod start;
 mod token;
@@ -26,6 +27,7 @@ enum Benchmark {
     Filter,
     Hunt,
     Idle,
+    Orders,
     Token,
     Api,
 }
@@ -48,6 +50,9 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Idle) {
         idle::run()?;
+    }
+    if chosen(Benchmark::Orders) {
+        runtime.block_on(orders::run())?;
     }
     if chosen(Benchmark::Token) {
         runtime.block_on(token::run())?;

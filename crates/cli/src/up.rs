@@ -13,7 +13,7 @@ use vigie_client::{Client, Credentials, Endpoints};
 use vigie_contract::administration::Tenant;
 use vigie_contract::clock::Clock;
 use vigie_lab::{Lab, LabConfig, LabHandle};
-use vigie_sensor::{Sensor, SensorConfig, SensorHandle};
+use vigie_sensor::{Sensor, SensorConfig, SensorHandle, StartError};
 use vigie_server::{FirstStart, Server, ServerConfig};
 
 #[derive(Args)]
@@ -57,6 +57,9 @@ pub struct UpOptions {
     /// Let the sensor carry out response actions such as isolation on this machine
     #[arg(long)]
     allow_response: bool,
+    /// JSON file that bounds response actions on this machine (docs/actions/README.md)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// A folder whose files this machine's sensor watches; may be given several times [default:
     /// configuration, programs installed by hand, what starts by itself]
     #[arg(long, value_name = "DIR")]
@@ -82,7 +85,7 @@ pub async fn up(options: UpOptions) -> Result<()> {
     let running = start(&options.serve).await?;
     let sensor = match options.no_sensor {
         true => None,
-        false => Some(start_sensor(&running, &options).await?),
+        false => start_sensor(&running, &options).await?,
     };
     let labs = start_labs(&running, options.lab).await?;
     let interrupts = Interrupts::listen()?;
@@ -298,7 +301,8 @@ impl Running {
     }
 }
 
-async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHandle> {
+/// `None` where this machine was offboarded.
+async fn start_sensor(running: &Running, options: &UpOptions) -> Result<Option<SensorHandle>> {
     let state = running.folder.join("sensor");
     let mut config = SensorConfig::new(&running.url, &running.ca_pem, &state);
     // A start that was cut short may have left a folder without an enrolment.
@@ -308,11 +312,19 @@ async fn start_sensor(running: &Running, options: &UpOptions) -> Result<SensorHa
         config.enrolment_key = Some(running.enrolment_key(&running.local.tenant).await?);
     }
     config.allow_response = options.allow_response;
+    config.policy_file.clone_from(&options.policy);
     config.watched_folders = match options.watch.is_empty() {
         true => SensorConfig::usual_folders(),
         false => options.watch.clone(),
     };
-    Ok(Sensor::start(config).await?)
+    match Sensor::start(config).await {
+        Ok(sensor) => Ok(Some(sensor)),
+        Err(error @ StartError::Offboarded) => {
+            eprintln!("no sensor: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The labs that tenants have, and the one asked for on the command line.

@@ -8,6 +8,17 @@
 //! | `POST /sensor/v1/telemetry?sequence=N` | [`TelemetryBatch`] → [`Acknowledgement`] | durable once answered |
 //! | `GET /sensor/v1/orders?wait=SECONDS` | → [`Orders`] | long poll, at most 60 s |
 //! | `POST /sensor/v1/orders/{id}/result` | [`OrderResult`] → 204 | repeated until answered |
+//! | `GET /sensor/v1/orders/{id}/files/{sha256}` | → the file's bytes | a library file the order names |
+//! | `POST /sensor/v1/orders/{id}/uploads/{n}?offset=N` | bytes → [`UploadState`] | resumable |
+//! | `POST /sensor/v1/orders/{id}/uploads/{n}/end` | [`UploadEnd`] → 204 | checked by its hash |
+//!
+//! **Orders.** The server signs an order and repeats it in every answer until the sensor says
+//! `InProgress`, which it does before it begins: the answer 409 means that the order has ended
+//! meanwhile (cancelled, timed out) and must not be begun, or must be stopped. A sensor that is cut
+//! off by a restart says `InProgress` again and goes on. Orders of different kinds run side by side.
+//!
+//! **Uploads** are sent in pieces in order; a piece at a wrong offset is not stored, and the answer
+//! says from where to go on.
 //!
 //! All but the first two carry `Authorization: Bearer <session token>`. Errors have the API's shape,
 //! `{"error":{"code","message","target"}}`. Bodies may be sent with `Content-Encoding: zstd` or
@@ -22,6 +33,12 @@ use uuid::Uuid;
 
 /// Largest body of one telemetry request after decompression, in bytes.
 pub const MAX_TELEMETRY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Largest piece of an upload, in bytes.
+pub const UPLOAD_PIECE_BYTES: usize = 1024 * 1024;
+
+/// Largest upload as a whole, in bytes.
+pub const MAX_UPLOAD_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Makes a machine known to a tenant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,6 +114,8 @@ pub struct MachineReport {
     pub response_allowed: bool,
     /// The isolation in force on the machine: `None`, `Full` or `Selective`.
     pub isolation: Option<String>,
+    /// Whether only programs of installed packages may start (`restrictCodeExecution`).
+    pub execution_restricted: bool,
     /// Events lost since start, by source; reported, never hidden.
     pub lost_events: BTreeMap<String, u64>,
     /// Tags that the sensor was configured with (simulated machines carry `vigie-lab`).
@@ -184,6 +203,7 @@ pub struct Order {
     pub command: Command,
 }
 
+/// What a sensor is to do. A sensor refuses kinds that it does not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub enum Command {
@@ -191,6 +211,29 @@ pub enum Command {
         isolation_type: IsolationType,
     },
     Unisolate {},
+    RestrictCodeExecution {},
+    UnrestrictCodeExecution {},
+    StopAndQuarantineFile {
+        /// 40 hexadecimal digits in lower case.
+        sha1: String,
+        /// Where this machine's events named the file.
+        known_paths: Vec<String>,
+    },
+    RunAntiVirusScan {
+        scan_type: ScanType,
+        /// The tenant's own YARA rules, out of its library.
+        rules: Vec<FileReference>,
+    },
+    CollectInvestigationPackage {},
+    LiveResponse {
+        commands: Vec<LiveCommand>,
+    },
+    /// Forget the server and stop.
+    Offboard {},
+    /// Look for entities of an alert on this machine; changes nothing.
+    Investigate {
+        entities: InvestigatedEntities,
+    },
     /// Stop the order of this id, if it still can be stopped.
     Cancel {
         action_id: Uuid,
@@ -203,15 +246,115 @@ pub enum IsolationType {
     Selective,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScanType {
+    Quick,
+    Full,
+}
+
+/// A file of the tenant's library, bound by its hash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileReference {
+    /// Without any folder.
+    pub name: String,
+    /// 64 hexadecimal digits in lower case.
+    pub sha256: String,
+    pub size: u64,
+}
+
+/// Whether a text names a file and cannot lead out of a folder, on any system. Both sides look: a
+/// server at what it takes, a sensor at what it is told.
+pub fn is_file_name(name: &str) -> bool {
+    let harmless = |letter: char| !letter.is_control() && !"/\\:".contains(letter);
+    let short = !name.is_empty() && name.len() <= 255;
+    short && name != "." && name != ".." && name.chars().all(harmless)
+}
+
+/// One step of a live response session; steps run in order, and one that fails ends the session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub enum LiveCommand {
+    /// Puts a library file into the session's folder.
+    PutFile { file: FileReference },
+    /// Runs a library file; its [`ScriptTranscript`] is uploaded under the step's number.
+    RunScript {
+        script: FileReference,
+        /// One line, split into words as a shell does.
+        args: String,
+    },
+    /// Uploads a file of the machine under the step's number.
+    GetFile { path: String },
+}
+
+/// What a script said, as the API hands it out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScriptTranscript {
+    pub script_name: String,
+    /// Negative for a script that was ended by a signal or by its time limit.
+    pub exit_code: i32,
+    pub script_output: String,
+    pub script_errors: String,
+}
+
+/// What an investigation looks for; hashes in lower-case hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InvestigatedEntities {
+    pub sha1: Vec<String>,
+    /// Paths of files, which are looked at in addition to running programs and autostarts.
+    pub paths: Vec<String>,
+    pub process_names: Vec<String>,
+    pub ip_addresses: Vec<String>,
+}
+
+/// One thing that an investigation found on a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// `File`, `Process`, `Autostart` or `Connection`.
+    pub kind: String,
+    /// The entity that was looked for: a hash, a path, a name or an address.
+    pub entity: String,
+    /// Where it was found, for a person to read.
+    pub place: String,
+    pub sha1: Option<String>,
+    /// The installed package that the file is an unchanged part of.
+    pub package: Option<String>,
+}
+
+/// How an order goes on or ended. Repeating one changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderResult {
     pub status: OrderStatus,
-    /// Set with `Failed`: a sentence for the person who gave the order.
+    /// Set with `Failed`: a sentence for the person who gave the order. With other states it may say
+    /// what was done.
     pub error: Option<String>,
     /// The `errorHResult` of the machine action; 0 when fine.
     #[serde(default)]
     pub error_code: i32,
+    /// The steps of a live response session, as far as they have begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandOutcome>,
+    /// What an investigation found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+impl OrderResult {
+    pub fn of(status: OrderStatus) -> OrderResult {
+        let (commands, findings) = (Vec::new(), Vec::new());
+        OrderResult { status, error: None, error_code: 0, commands, findings }
+    }
+
+    pub fn failed(error: impl Into<String>, error_code: i32) -> OrderResult {
+        OrderResult {
+            error: Some(error.into()),
+            error_code,
+            ..OrderResult::of(OrderStatus::Failed)
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,4 +363,57 @@ pub enum OrderStatus {
     Succeeded,
     Failed,
     Cancelled,
+}
+
+/// How a step of a live response session goes on or ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandOutcome {
+    /// From 0.
+    pub index: usize,
+    pub status: CommandStatus,
+    pub started: DateTime<Utc>,
+    pub ended: Option<DateTime<Utc>>,
+    pub errors: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommandStatus {
+    InProgress,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// How much of an upload the server has, in bytes from its beginning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadState {
+    pub received: u64,
+}
+
+/// Ends an upload: the server compares what it has and makes it available.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadEnd {
+    /// Name for the person who downloads it, without any folder.
+    pub name: String,
+    pub size: u64,
+    /// 64 hexadecimal digits in lower case.
+    pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_file_name;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_none() {
+        for name in ["script.sh", "a b.ps1", "ärger.sh", "..a"] {
+            assert!(is_file_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "..\\b", "C:x", "a\nb", &"x".repeat(256)] {
+            assert!(!is_file_name(name), "{name}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! DataFusion's plans: batch by batch, on all threads, and only the columns that somebody reads.
 
 use crate::error::QueryError;
-use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;

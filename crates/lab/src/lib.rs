@@ -6,8 +6,10 @@
 
 mod machine;
 mod names;
+mod orders;
 mod scenario;
 mod sensor;
+mod system;
 
 pub use scenario::{Scenario, ScenarioError, embedded_scenarios};
 

@@ -176,6 +176,7 @@ impl Machine {
             providers: ["process", "network", "file", "logon"].map(provider).to_vec(),
             response_allowed: true,
             isolation: Some(isolation.to_owned()),
+            execution_restricted: false,
             lost_events: BTreeMap::new(),
             tags: vec![TAG.to_owned()],
             aad_device_id: None,

@@ -3,22 +3,27 @@
 use crate::Shared;
 use crate::machine::Machine;
 use crate::names::Random;
+use crate::orders::{self, Way};
 use crate::scenario::{Happening, Play};
-use anyhow::Result;
+use crate::system::System;
+use anyhow::{Result, ensure};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vigie_contract::sensor::*;
 use vigie_sensor::client::{CallError, Client, LONGEST_POLL_SECONDS};
 use vigie_sensor::identity::Key;
 use vigie_sensor::link::{Backoff, Link};
-use vigie_sensor::orders::{failed, succeeded, verify};
+use vigie_sensor::orders::verify;
 use vigie_sensor::rows::Row;
 
 const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -32,9 +37,15 @@ pub struct SimulatedSensor {
     machine: Machine,
     link: Link,
     shared: Arc<Shared>,
-    isolation: Mutex<&'static str>,
+    system: Mutex<System>,
+    /// Rows that orders wrote, on their way.
+    written: Mutex<Vec<(String, Row)>>,
+    /// There are such rows.
+    wrote: Notify,
     /// The report changed.
     changed: Notify,
+    /// The server offboarded this machine.
+    offboarded: CancellationToken,
     /// When the simulated user logged on.
     since: DateTime<Utc>,
     public_key: String,
@@ -75,20 +86,32 @@ impl SimulatedSensor {
         let public_key = key.public_key();
         let since = shared.config.clock.now();
         let link = Link::new(client, key, shared.config.clock.clone(), None);
-        let (isolation, changed) = (Mutex::new("None"), Notify::new());
-        Ok(SimulatedSensor { machine, link, shared, isolation, changed, since, public_key })
+        Ok(SimulatedSensor {
+            machine,
+            link,
+            shared,
+            system: Mutex::default(),
+            written: Mutex::default(),
+            wrote: Notify::new(),
+            changed: Notify::new(),
+            offboarded: CancellationToken::new(),
+            since,
+            public_key,
+        })
     }
 
-    /// Runs until the lab stops.
+    /// Runs until the lab stops, or the machine is offboarded.
     pub async fn run(self) {
-        let stop = self.shared.stop.clone();
+        let sensor = Arc::new(self);
+        let stop = sensor.shared.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.live() => {}
+            () = sensor.offboarded.cancelled() => {}
+            () = sensor.live() => {}
         }
     }
 
-    async fn live(&self) {
+    async fn live(self: &Arc<Self>) {
         self.call(Call::Enrol).await;
         tokio::join!(self.report_loop(), self.telemetry_loop(), self.order_loop());
     }
@@ -145,8 +168,13 @@ impl SimulatedSensor {
     }
 
     fn report(&self) -> MachineReport {
-        let isolation = *self.isolation.lock();
-        self.machine.report(self.since, self.shared.config.clock.now(), isolation)
+        let (isolation, restricted) = {
+            let system = self.system.lock();
+            (system.isolation.unwrap_or("None"), system.restricted)
+        };
+        let now = self.shared.config.clock.now();
+        let report = self.machine.report(self.since, now, isolation);
+        MachineReport { execution_restricted: restricted, ..report }
     }
 
     async fn enrol(&self) -> Result<(), CallError> {
@@ -184,15 +212,19 @@ impl SimulatedSensor {
         let rows = start.into_iter().map(|(table, row)| (table.to_owned(), row)).collect();
         self.send(&mut telemetry, rows).await;
         let speed = self.shared.config.speed;
-        while let Some(next) = telemetry.next_at(speed) {
-            sleep_until(next.max(Instant::now() + GATHER)).await;
+        loop {
+            let next = telemetry.next_at(speed);
+            tokio::select! {
+                () = sleep_until(next.unwrap_or_else(Instant::now).max(Instant::now() + GATHER)),
+                    if next.is_some() => {}
+                () = self.wrote.notified() => {}
+            }
             let due = telemetry.due(&self.machine, speed, self.shared.config.clock.now());
-            // An isolated machine has no connections to tell of.
-            let isolated = *self.isolation.lock() != "None";
-            let rows: Vec<(String, Row)> = due
-                .into_iter()
-                .filter(|(table, _)| !(isolated && table == "DeviceNetworkEvents"))
-                .collect();
+            let mut rows: Vec<(String, Row)> = {
+                let mut system = self.system.lock();
+                due.into_iter().filter_map(|(table, row)| system.pass(&table, row)).collect()
+            };
+            rows.append(&mut self.written.lock());
             self.send(&mut telemetry, rows).await;
         }
     }
@@ -229,68 +261,127 @@ impl SimulatedSensor {
         self.shared.status.lock().events_sent += events;
     }
 
-    async fn order_loop(&self) {
-        let mut done: HashMap<Uuid, OrderResult> = HashMap::new();
-        let mut random = Random::new(self.shared.config.seed, self.machine.index, "orders");
+    async fn order_loop(self: &Arc<Self>) {
+        let mut running: HashMap<Uuid, CancellationToken> = HashMap::new();
+        // Dropped with this loop, which ends its orders.
+        let mut orders = JoinSet::new();
         loop {
             let asked = Instant::now();
-            let Answer::Orders(orders) = self.call(Call::Orders).await else { continue };
-            if orders.is_empty() && asked.elapsed() < SHORTEST_TURN {
+            let Answer::Orders(received) = self.call(Call::Orders).await else { continue };
+            let mut new = false;
+            for signed in received {
+                let Some(enrolled) = self.link.enrolled() else { continue };
+                let order = match verify(&signed, &enrolled, self.shared.config.clock.now()) {
+                    Ok(order) => order,
+                    Err(reason) => {
+                        tracing::error!(%reason, "simulated sensor refused an order");
+                        continue;
+                    }
+                };
+                if let Command::Cancel { action_id } = order.command {
+                    running.get(&action_id).inspect(|stop| stop.cancel());
+                    continue;
+                }
+                if !running.contains_key(&order.id) && self.claim(order.id).await {
+                    new = true;
+                    let stop = CancellationToken::new();
+                    running.insert(order.id, stop.clone());
+                    let sensor = self.clone();
+                    orders.spawn(async move { sensor.carry_out(order, stop).await });
+                }
+            }
+            while orders.try_join_next().is_some() {}
+            if !new && asked.elapsed() < SHORTEST_TURN {
                 // A server that stops answers at once.
                 sleep(SHORTEST_TURN).await;
             }
-            for signed in orders {
-                let Some(enrolled) = self.link.enrolled() else { continue };
-                match verify(&signed, &enrolled, self.shared.config.clock.now()) {
-                    Ok(order) => self.carry_out(order, &mut done, &mut random).await,
-                    Err(reason) => tracing::error!(%reason, "simulated sensor refused an order"),
-                }
-            }
         }
     }
 
-    /// Takes the time that a real machine takes: a moment to begin, some seconds to end.
-    async fn carry_out(
-        &self,
-        order: Order,
-        done: &mut HashMap<Uuid, OrderResult>,
-        random: &mut Random,
-    ) {
-        if let std::collections::hash_map::Entry::Vacant(e) = done.entry(order.id) {
-            sleep(Duration::from_millis(200 + random.below(800))).await;
-            let status = OrderStatus::InProgress;
-            self.answer(order.id, OrderResult { status, error: None, error_code: 0 }).await;
-            sleep(Duration::from_millis(1500 + random.below(4500))).await;
-            let result = self.effect(&order.command);
-            e.insert(result);
-            self.shared.status.lock().orders_carried_out += 1;
-        }
-        self.answer(order.id, done[&order.id].clone()).await;
-        self.changed.notify_one();
-    }
-
-    async fn answer(&self, id: Uuid, result: OrderResult) {
-        self.call(Call::Result { id, result }).await;
-    }
-
-    fn effect(&self, command: &Command) -> OrderResult {
-        let mut isolation = self.isolation.lock();
-        let before = *isolation;
-        *isolation = match command {
-            Command::Isolate { isolation_type: IsolationType::Full } => "Full",
-            Command::Isolate { isolation_type: IsolationType::Selective } => "Selective",
-            Command::Unisolate {} => "None",
-            Command::Cancel { action_id } => {
-                return failed(format!("action {action_id} can no longer be stopped"), 1);
-            }
+    /// Whether the server still wants the order, once it was told that it begins.
+    async fn claim(&self, id: Uuid) -> bool {
+        let outcome = async {
+            let token = self.link.token().await?;
+            let begun = OrderResult::of(OrderStatus::InProgress);
+            self.link.client.order_result(&token, id, &begun).await
         };
-        let mut status = self.shared.status.lock();
-        match (before == "None", *isolation == "None") {
-            (true, false) => status.isolated += 1,
-            (false, true) => status.isolated -= 1,
-            _ => {}
+        outcome.await.is_ok()
+    }
+
+    async fn carry_out(&self, order: Order, stop: CancellationToken) {
+        let mut random = Random::new(self.shared.config.seed, self.machine.index, "orders");
+        let isolated = || self.system.lock().isolation.is_some();
+        let before = isolated();
+        let result = orders::carry_out(self, &order, &mut random, &stop).await;
+        {
+            let mut status = self.shared.status.lock();
+            status.orders_carried_out += 1;
+            match (before, isolated()) {
+                (false, true) => status.isolated += 1,
+                (true, false) => status.isolated -= 1,
+                _ => {}
+            }
         }
-        succeeded()
+        let offboarded = matches!(order.command, Command::Offboard {})
+            && result.status == OrderStatus::Succeeded;
+        self.call(Call::Result { id: order.id, result }).await;
+        self.changed.notify_one();
+        if offboarded {
+            self.offboarded.cancel();
+        }
+    }
+}
+
+impl Way for SimulatedSensor {
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.shared.config.clock.now()
+    }
+
+    fn system<T>(&self, act: impl FnOnce(&mut System) -> T) -> T {
+        act(&mut self.system.lock())
+    }
+
+    fn event(&self, row: Row) {
+        self.written.lock().push(("DeviceEvents".to_owned(), row));
+        self.wrote.notify_one();
+    }
+
+    async fn download(&self, order: &Order, file: &FileReference) -> Result<Vec<u8>> {
+        let token = self.link.token().await?;
+        let bytes = self.link.client.order_file(&token, order.id, &file.sha256).await?;
+        let right = vigie_sensor::identity::hex(&Sha256::digest(&bytes)) == file.sha256;
+        ensure!(right, "the library file {} is not the one that was ordered", file.name);
+        Ok(bytes.into())
+    }
+
+    async fn upload(
+        &self,
+        order: &Order,
+        position: usize,
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
+        let token = self.link.token().await?;
+        let upload = (order.id, position);
+        let sha256 = vigie_sensor::identity::hex(&Sha256::digest(&bytes));
+        for (number, piece) in bytes.chunks(UPLOAD_PIECE_BYTES).enumerate() {
+            let offset = (number * UPLOAD_PIECE_BYTES) as u64;
+            let piece = piece.to_vec().into();
+            self.link.client.upload_piece(&token, upload, offset, piece).await?;
+        }
+        let end = UploadEnd { name: name.to_owned(), size: bytes.len() as u64, sha256 };
+        Ok(self.link.client.upload_end(&token, upload, &end).await?)
+    }
+
+    async fn progress(&self, order: &Order, result: OrderResult) {
+        if let Ok(token) = self.link.token().await {
+            // The next step or the result tells the same and more.
+            let _ = self.link.client.order_result(&token, order.id, &result).await;
+        }
     }
 }
 

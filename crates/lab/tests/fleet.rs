@@ -4,7 +4,9 @@
 mod support;
 
 use support::{ENROLMENT_KEY, ProtocolServer};
-use vigie_contract::sensor::{Command, IsolationType, OrderStatus};
+use vigie_contract::sensor::{
+    Command, IsolationType, LiveCommand, OrderStatus, ScanType, ScriptTranscript,
+};
 use vigie_lab::{Lab, LabConfig, TAG};
 
 fn config(server: &ProtocolServer, machines: usize) -> LabConfig {
@@ -81,4 +83,77 @@ async fn a_second_run_is_the_same_fleet_and_its_events_are_new() {
         lab.shutdown().await;
     }
     assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_change_a_virtual_machine_as_they_change_a_real_one() {
+    let server = ProtocolServer::start().await;
+    let lab = Lab::start(config(&server, 2)).await.unwrap();
+    // The program that the simulated ransomware drops.
+    let row = server
+        .row("DeviceProcessEvents", |row| {
+            row["FileName"] == "svc-update.exe" && row["ActionType"] == "ProcessCreated"
+        })
+        .await;
+    let sha1 = row["SHA1"].as_str().unwrap().to_owned();
+    let machine = server
+        .until("its machine", |memory| {
+            let of = memory.machines.iter().find(|(_, machine)| {
+                machine.rows.iter().any(|(_, other)| other["SHA1"] == sha1.as_str())
+            });
+            of.map(|(id, _)| id.clone())
+        })
+        .await;
+
+    let scan = Command::RunAntiVirusScan { scan_type: ScanType::Quick, rules: Vec::new() };
+    let result = server.result(server.order(&machine, scan)).await;
+    assert_eq!(result.status, OrderStatus::Succeeded);
+    let found = server
+        .row("DeviceEvents", |row| {
+            row["ActionType"] == "AntivirusDetection" && row["SHA1"] == sha1.as_str()
+        })
+        .await;
+    assert_eq!(found["FolderPath"], "C:\\Users\\Public\\svc-update.exe");
+
+    let known_paths = Vec::new();
+    let take = Command::StopAndQuarantineFile { sha1: sha1.clone(), known_paths };
+    let result = server.result(server.order(&machine, take.clone())).await;
+    assert_eq!(result.status, OrderStatus::Succeeded, "{:?}", result.error);
+    server.row("DeviceEvents", |row| row["ActionType"] == "FileQuarantined").await;
+    let again = server.result(server.order(&machine, take)).await;
+    assert_eq!(again.status, OrderStatus::Failed, "it is there twice");
+
+    let tool = server.library("tool", b"content");
+    let script = server.library("look.sh", b"echo");
+    let path = "/var/lib/vigie-sensor/downloads/tool".to_owned();
+    let commands = vec![
+        LiveCommand::PutFile { file: tool },
+        LiveCommand::RunScript { script, args: "-a".to_owned() },
+        LiveCommand::GetFile { path },
+        LiveCommand::GetFile { path: "/none".to_owned() },
+    ];
+    let id = server.order(&machine, Command::LiveResponse { commands });
+    let result = server.result(id).await;
+    assert_eq!(result.status, OrderStatus::Failed);
+    assert!(result.commands[3].errors[0].contains("no such file"));
+    let transcript = server.upload(id, 1).expect("a transcript").1;
+    let transcript: ScriptTranscript = serde_json::from_slice(&transcript).unwrap();
+    assert!(transcript.script_output.contains("simulated run of look.sh"));
+    assert_eq!(server.upload(id, 2).expect("a file").1, b"content");
+
+    let id = server.order(&machine, Command::CollectInvestigationPackage {});
+    assert_eq!(server.result(id).await.status, OrderStatus::Succeeded);
+    assert!(server.upload(id, 0).expect("a package").1.starts_with(b"PK"));
+
+    let scan = Command::RunAntiVirusScan { scan_type: ScanType::Full, rules: Vec::new() };
+    let id = server.order(&machine, scan);
+    server
+        .until("the scan's begin", |memory| {
+            let results = &memory.machines[&machine].results;
+            results.iter().any(|(of, _)| *of == id).then_some(())
+        })
+        .await;
+    server.order(&machine, Command::Cancel { action_id: id });
+    assert_eq!(server.result(id).await.status, OrderStatus::Cancelled);
+    lab.shutdown().await;
 }

@@ -30,6 +30,11 @@ impl CallError {
         matches!(self, CallError::Refused { status: 401, .. })
     }
 
+    /// Whether the order that the call is about has ended, or is none of this sensor's.
+    pub fn is_order_over(&self) -> bool {
+        matches!(self, CallError::Refused { status: 404 | 409 | 410, .. })
+    }
+
     /// Whether the same call can never succeed, because of what was sent.
     pub fn is_bad_content(&self) -> bool {
         matches!(self, CallError::Refused { status: 400 | 413 | 415 | 422, .. })
@@ -110,6 +115,46 @@ impl Client {
     ) -> Result<(), CallError> {
         let url = self.url(&format!("orders/{id}/result"));
         self.send(self.http.post(url).bearer_auth(token).json(result), 30).await.map(drop)
+    }
+
+    /// Bytes of a library file that an order names.
+    pub async fn order_file(
+        &self,
+        token: &str,
+        id: Uuid,
+        sha256: &str,
+    ) -> Result<Bytes, CallError> {
+        let url = self.url(&format!("orders/{id}/files/{sha256}"));
+        let response = self.send(self.http.get(url).bearer_auth(token), 120).await?;
+        response.bytes().await.map_err(|error| CallError::Unreachable(with_causes(&error)))
+    }
+
+    /// Sends a piece of an upload; an empty one asks how much the server has.
+    pub async fn upload_piece(
+        &self,
+        token: &str,
+        (id, position): (Uuid, usize),
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<UploadState, CallError> {
+        let url = self.url(&format!("orders/{id}/uploads/{position}?offset={offset}"));
+        let request = self
+            .http
+            .post(url)
+            .bearer_auth(token)
+            .header("content-type", "application/octet-stream")
+            .body(bytes);
+        read(self.send(request, 60).await?).await
+    }
+
+    pub async fn upload_end(
+        &self,
+        token: &str,
+        (id, position): (Uuid, usize),
+        end: &UploadEnd,
+    ) -> Result<(), CallError> {
+        let url = self.url(&format!("orders/{id}/uploads/{position}/end"));
+        self.send(self.http.post(url).bearer_auth(token).json(end), 120).await.map(drop)
     }
 
     fn url(&self, path: &str) -> String {

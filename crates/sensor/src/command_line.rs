@@ -31,6 +31,16 @@ enum Command {
     Status,
     /// Release a network isolation without the server's order (needs root)
     Release,
+    /// List the files in quarantine, as JSON
+    Quarantine,
+    /// Put a file back out of quarantine, with its owner, mode and times
+    Restore {
+        /// Its id, or the beginning of it
+        id: String,
+        /// Another place for it
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -56,9 +66,12 @@ struct ServerOptions {
 struct RunOptions {
     #[command(flatten)]
     server: ServerOptions,
-    /// Carry out response actions that change this machine (network isolation)
+    /// Carry out response actions: isolation, restriction, quarantine, scans, live response …
     #[arg(long, env = "VIGIE_ALLOW_RESPONSE")]
     allow_response: bool,
+    /// JSON file that bounds response actions [default: policy.json in the state folder, if any]
+    #[arg(long, env = "VIGIE_POLICY")]
+    policy: Option<PathBuf>,
     /// A folder whose files are watched with everything below; may be given several times. Without
     /// any, the usual ones: configuration, programs installed by hand, what starts by itself
     #[arg(long = "watch", env = "VIGIE_WATCH", value_delimiter = ':')]
@@ -90,6 +103,7 @@ pub async fn execute(options: SensorOptions) -> Result<()> {
         Command::Run(run) => {
             let mut config = run.server.config(state_dir)?;
             config.allow_response = run.allow_response;
+            config.policy_file = run.policy;
             config.watched_folders = match run.watched_folders.is_empty() {
                 true => SensorConfig::usual_folders(),
                 false => run.watched_folders,
@@ -116,6 +130,16 @@ pub async fn execute(options: SensorOptions) -> Result<()> {
             println!("the network is open");
             Ok(())
         }
+        Command::Quarantine => {
+            let all = crate::quarantined(&state_dir)?;
+            println!("{}", serde_json::to_string_pretty(&all)?);
+            Ok(())
+        }
+        Command::Restore { id, to } => {
+            let path = crate::restore_quarantined(&state_dir, &id, to.as_deref())?;
+            println!("restored {}", path.display());
+            Ok(())
+        }
     }
 }
 
@@ -126,6 +150,7 @@ async fn run_until_stopped(config: SensorConfig) -> Result<()> {
     tokio::select! {
         result = tokio::signal::ctrl_c() => result?,
         _ = terminated.recv() => {}
+        () = sensor.ended() => {}
     }
     tracing::info!("stopping");
     sensor.shutdown().await;

@@ -13,6 +13,7 @@ use vigie_contract::sensor::{Enrolled, SessionRequest, session_text};
 
 const KEY_FILE: &str = "key.pkcs8";
 const ENROLMENT_FILE: &str = "enrolment.json";
+const OFFBOARDED_FILE: &str = "offboarded";
 
 /// A sensor's signing key.
 pub struct Key(Ed25519KeyPair);
@@ -76,6 +77,33 @@ pub fn load_enrolment(state_dir: &Path) -> Result<Option<Enrolled>> {
 
 pub fn save_enrolment(state_dir: &Path, enrolled: &Enrolled) -> Result<()> {
     disk::write_json(&state_dir.join(ENROLMENT_FILE), enrolled)
+}
+
+/// Forgets server and key. The mark that is left keeps a later start from enrolling by itself.
+pub fn forget(state_dir: &Path) -> Result<()> {
+    disk::write_durably(&state_dir.join(OFFBOARDED_FILE), b"offboarded by the server\n")?;
+    for name in [ENROLMENT_FILE, KEY_FILE] {
+        match std::fs::remove_file(state_dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {name}"));
+            }
+            _ => {}
+        }
+    }
+    disk::sync_folder_of(&state_dir.join(ENROLMENT_FILE))?;
+    Ok(())
+}
+
+pub fn is_offboarded(state_dir: &Path) -> bool {
+    state_dir.join(OFFBOARDED_FILE).exists()
+}
+
+/// An administrator of the machine wants it enrolled again.
+pub fn forget_offboarding(state_dir: &Path) -> Result<()> {
+    match std::fs::remove_file(state_dir.join(OFFBOARDED_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Stable id of this installation: SHA-1 of `/etc/machine-id` under a prefix of ours, because the

@@ -29,18 +29,26 @@ pub mod rows;
 mod sources;
 mod spool;
 mod state;
+mod tamper;
 mod uplink;
 
 pub use collector::encode;
-pub use offline::{StoredStatus, enrol, release_isolation, stored_status};
+pub use offline::{
+    StoredStatus, enrol, quarantined, release_isolation, restore_quarantined, stored_status,
+};
 
 use anyhow::Context as _;
 use client::Client;
 use ipnet::IpNet;
 use link::Link;
 use lost::Lost;
+use orders::Journal;
+use orders::executor::Executor;
 use orders::isolation::Isolation;
-use orders::{Executor, Journal};
+use orders::policy::Policy;
+use orders::quarantine::Quarantine;
+use orders::receiver::Receiver;
+use orders::restriction::{Restriction, Surroundings};
 use parking_lot::Mutex;
 use process::Processes;
 use reporter::Reporter;
@@ -52,10 +60,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use tamper::Running;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uplink::Uplink;
 use uuid::Uuid;
 use vigie_contract::clock::Clock;
@@ -78,6 +88,9 @@ pub struct SensorConfig {
     pub watched_folders: Vec<PathBuf>,
     /// Networks that stay reachable under selective isolation.
     pub isolation_allow: Vec<IpNet>,
+    /// Bounds of responses, see [`orders::policy::Policy`]; `policy.json` of the state folder, if it
+    /// exists, where no file is named.
+    pub policy_file: Option<PathBuf>,
     pub tags: Vec<String>,
     /// In place of the id made from `/etc/machine-id`; 40 hexadecimal digits.
     pub installation_id: Option<String>,
@@ -101,6 +114,7 @@ impl SensorConfig {
             allow_response: false,
             watched_folders: Vec::new(),
             isolation_allow: Vec::new(),
+            policy_file: None,
             tags: Vec::new(),
             installation_id: None,
             spool_bytes: 256 * 1024 * 1024,
@@ -141,6 +155,8 @@ pub enum StartError {
     StateFolderInUse(PathBuf),
     #[error("this sensor has not enrolled yet; give the tenant's enrolment key")]
     NotEnrolled,
+    #[error("this machine was offboarded; enrol it again (`sensor enrol`) to make it known anew")]
+    Offboarded,
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
@@ -160,6 +176,8 @@ pub struct SensorStatus {
     pub providers: Vec<Provider>,
     pub response_allowed: bool,
     pub isolation: Option<IsolationType>,
+    /// Whether only programs of installed packages may start.
+    pub execution_restricted: bool,
     /// Batches that the server has not acknowledged yet.
     pub spooled_batches: usize,
     /// Events lost since start, by source.
@@ -176,6 +194,10 @@ impl Sensor {
     pub async fn start(config: SensorConfig) -> Result<SensorHandle, StartError> {
         disk::make_private_folder(&config.state_dir)?;
         let lock = lock_state_folder(&config.state_dir)?;
+        if identity::is_offboarded(&config.state_dir) {
+            return Err(StartError::Offboarded);
+        }
+        let policy = Policy::load(config.policy_file.as_deref(), &config.state_dir)?;
         let isolation =
             Isolation::new(&config.state_dir, &config.server_url, config.isolation_allow.clone())?;
         let isolation = Arc::new(isolation);
@@ -193,8 +215,7 @@ impl Sensor {
         let key = identity::load_or_create_key(&config.state_dir)?;
         let link = Arc::new(Link::new(client, key, config.clock.clone(), enrolled));
         let spool = Spool::open(&config.state_dir.join("spool"), config.spool_bytes)?;
-        let journal = Journal::open(&config.state_dir)?;
-        SensorHandle::start(config, lock, isolation, link, spool, journal).map_err(Into::into)
+        SensorHandle::start(config, policy, lock, isolation, link, spool).map_err(Into::into)
     }
 }
 
@@ -223,9 +244,12 @@ pub struct SensorHandle {
     lost: Arc<Lost>,
     state: Arc<State>,
     isolation: Arc<Isolation>,
+    /// Taken at the end: it writes rows, and the collector ends with the last who does.
+    restriction: Option<Arc<Restriction>>,
     processes: Arc<Processes>,
     providers: Arc<Vec<Provider>>,
     allow_response: bool,
+    running: Running,
     /// Held while the sensor runs.
     _lock: File,
 }
@@ -233,11 +257,11 @@ pub struct SensorHandle {
 impl SensorHandle {
     fn start(
         config: SensorConfig,
+        policy: Policy,
         lock: File,
         isolation: Arc<Isolation>,
         link: Arc<Link>,
         spool: Spool,
-        journal: Journal,
     ) -> anyhow::Result<SensorHandle> {
         let stop = CancellationToken::new();
         let lost = Arc::new(Lost::default());
@@ -254,6 +278,15 @@ impl SensorHandle {
             let (spool, appended, lost) = (spool.clone(), appended.clone(), lost.clone());
             move || collector::run(rows, spool, appended, lost)
         })?;
+        let (policy, clock) = (Arc::new(policy), config.clock.clone());
+        let surroundings = Surroundings {
+            policy: policy.clone(),
+            processes: processes.clone(),
+            sink: sink.clone(),
+            clock: clock.clone(),
+        };
+        let restriction = Arc::new(Restriction::new(&config.state_dir, surroundings));
+        restriction.reapply()?;
         let url = reqwest::Url::parse(&config.server_url)?;
         let sources = sources::start(&sources::Context {
             clock: config.clock.clone(),
@@ -261,22 +294,37 @@ impl SensorHandle {
             processes: processes.clone(),
             stop: stop.clone(),
             watched_folders: config.watched_folders.clone(),
+            own_folder: config.state_dir.clone(),
             server_port: url.port_or_known_default().unwrap_or(443),
         });
         let providers = Arc::new(sources.providers.clone());
 
         let executor = Arc::new(Executor {
             allow_response: config.allow_response,
+            policy,
+            state_dir: config.state_dir.clone(),
             isolation: isolation.clone(),
+            restriction: restriction.clone(),
+            quarantine: Arc::new(Quarantine::new(&config.state_dir)?),
+            processes: processes.clone(),
+            sink: sink.clone(),
+            clock,
+            stop: stop.clone(),
+            offboarding: Mutex::default(),
         });
-        let receiver = orders::Receiver {
+        let receiver = Receiver {
             link: link.clone(),
             executor,
-            journal: Arc::new(Mutex::new(journal)),
+            journal: Mutex::new(Journal::open(&config.state_dir)?),
             state: state.clone(),
             clock: config.clock.clone(),
             stop: stop.clone(),
             changed: changed.clone(),
+            ended: Notify::new(),
+            running: Mutex::default(),
+            lanes: Mutex::default(),
+            tasks: TaskTracker::new(),
+            refused: Mutex::default(),
         };
         let uplink = Uplink {
             link: link.clone(),
@@ -286,6 +334,7 @@ impl SensorHandle {
             state: state.clone(),
             stop: stop.clone(),
         };
+        let running = Running::begin(&config.state_dir, &config.clock, &sink)?;
         let allow_response = config.allow_response;
         let reporter = Reporter {
             config,
@@ -294,6 +343,7 @@ impl SensorHandle {
             sink,
             processes: processes.clone(),
             isolation: isolation.clone(),
+            restriction: restriction.clone(),
             providers: providers.clone(),
             lost: lost.clone(),
             spool: spool.clone(),
@@ -317,9 +367,11 @@ impl SensorHandle {
             lost,
             state,
             isolation,
+            restriction: Some(restriction),
             processes,
             providers,
             allow_response,
+            running,
             _lock: lock,
         })
     }
@@ -340,21 +392,33 @@ impl SensorHandle {
             providers: self.providers.to_vec(),
             response_allowed: self.allow_response,
             isolation: self.isolation.current(),
+            execution_restricted: (self.restriction.as_ref())
+                .is_some_and(|restriction| restriction.is_in_force()),
             spooled_batches: spool.waiting(),
             lost_events,
             known_processes: self.processes.count(),
         }
     }
 
-    /// Stops all sources and loops; events not yet sent stay in the spool for the next start. An
-    /// isolation stays in force.
+    /// Returns when the sensor ends by itself: after it was offboarded.
+    pub async fn ended(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops all sources and loops; events not yet sent stay in the spool for the next start, and
+    /// orders under way go on then. An isolation stays in force, a restriction of code execution does
+    /// not: nobody would answer the kernel.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         for task in self.tasks.drain(..) {
             let _ = task.await;
         }
         let (sources, collector) = (self.sources.take(), self.collector.take());
+        let restriction = self.restriction.take();
         let _ = tokio::task::spawn_blocking(move || {
+            if let Some(restriction) = restriction {
+                restriction.pause();
+            }
             if let Some(sources) = sources {
                 sources.join();
             }
@@ -364,6 +428,7 @@ impl SensorHandle {
             }
         })
         .await;
+        self.running.end();
     }
 }
 

@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     // Two threads: the work is waiting, and memory counts on other people's machines.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        // An order of each kind may run, and more than one thread reads for a report.
+        .max_blocking_threads(16)
         .enable_all()
         .build();
     let outcome = match runtime {

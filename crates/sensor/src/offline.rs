@@ -2,11 +2,12 @@
 
 use crate::client::Client;
 use crate::orders::isolation::Isolation;
+use crate::orders::quarantine::{Sealed, Vault};
 use crate::process::Processes;
 use crate::{SensorConfig, StartError, disk, identity, lock_state_folder, machine, orders};
 use anyhow::Result;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use vigie_contract::sensor::{EnrolRequest, Enrolled, IsolationType};
 
@@ -59,6 +60,7 @@ pub async fn enrol(config: SensorConfig) -> Result<Enrolled> {
         report,
     };
     let enrolled = client.enrol(&request).await?;
+    identity::forget_offboarding(&config.state_dir)?;
     identity::save_enrolment(&config.state_dir, &enrolled)?;
     Ok(enrolled)
 }
@@ -68,6 +70,20 @@ pub async fn enrol(config: SensorConfig) -> Result<Enrolled> {
 pub fn release_isolation(state_dir: &Path) -> Result<()> {
     let _lock = lock_state_folder(state_dir)?;
     isolation_of(state_dir)?.release()
+}
+
+/// What is in quarantine on this machine, oldest first.
+pub fn quarantined(state_dir: &Path) -> Result<Vec<Sealed>> {
+    anyhow::ensure!(state_dir.is_dir(), "{} is not a state folder", state_dir.display());
+    Vault::open(state_dir)?.list()
+}
+
+/// Puts a file back out of quarantine, by its id or the beginning of it; also while a sensor runs.
+/// Returns where it is now.
+pub fn restore_quarantined(state_dir: &Path, id: &str, to: Option<&Path>) -> Result<PathBuf> {
+    anyhow::ensure!(state_dir.is_dir(), "{} is not a state folder", state_dir.display());
+    let vault = Vault::open(state_dir)?;
+    vault.restore(&vault.find(id)?, to)
 }
 
 fn isolation_of(state_dir: &Path) -> Result<Isolation> {

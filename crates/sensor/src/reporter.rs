@@ -5,6 +5,7 @@ use crate::link::{Backoff, Link};
 use crate::lost::Lost;
 use crate::machine::{self, Facts, Interface};
 use crate::orders::isolation::Isolation;
+use crate::orders::restriction::Restriction;
 use crate::process::Processes;
 use crate::rows::Sink;
 use crate::spool::Spool;
@@ -31,6 +32,7 @@ pub struct Reporter {
     pub sink: Sink,
     pub processes: Arc<Processes>,
     pub isolation: Arc<Isolation>,
+    pub restriction: Arc<Restriction>,
     pub providers: Arc<Vec<Provider>>,
     pub lost: Arc<Lost>,
     pub spool: Arc<Mutex<Spool>>,
@@ -162,6 +164,7 @@ impl Reporter {
             Some(IsolationType::Full) => "Full".to_owned(),
             Some(IsolationType::Selective) => "Selective".to_owned(),
         });
+        report.execution_restricted = self.restriction.is_in_force();
         report.lost_events = self.lost.counts();
         let dropped = self.spool.lock().dropped_events();
         if dropped > 0 {

@@ -163,6 +163,7 @@ impl Server {
         let connections = TaskTracker::new();
         connections.spawn(publish(state.clone()));
         connections.spawn(features::detections::run(state.clone()));
+        connections.spawn(features::machine_actions::run_deliveries(state.clone()));
         let router = router(state);
         let tls = Arc::new(tls);
         for listener in listeners {
@@ -293,6 +294,9 @@ fn router(state: State) -> Router {
             if path.starts_with("/exports/v1/") {
                 return edge::serve_export(state, request).await;
             }
+            if path.starts_with("/downloads/v1/") {
+                return features::machine_actions::download(state, request).await;
+            }
             if path.starts_with("/admin/v1") {
                 return admin::serve(state, request).await;
             }
@@ -325,9 +329,16 @@ async fn first_start(state: &State) -> Result<Option<FirstStart>, StartError> {
             "AdvancedQuery.Read.All",
             "Alert.Read.All",
             "Alert.ReadWrite.All",
+            "Library.Manage",
+            "Machine.CollectForensics",
             "Machine.Isolate",
+            "Machine.LiveResponse",
+            "Machine.Offboard",
             "Machine.Read.All",
             "Machine.ReadWrite.All",
+            "Machine.RestrictExecution",
+            "Machine.Scan",
+            "Machine.StopAndQuarantine",
             "User.Read.All",
         ];
         let new = NewApplication {

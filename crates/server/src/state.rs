@@ -3,7 +3,7 @@
 use crate::edge::Counters;
 use crate::features::hunting::Quotas;
 use crate::features::indicators::Prepared;
-use crate::features::sensors::Waiting;
+use crate::features::machine_actions::Waiting;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use vigie_contract::clock::Clock;

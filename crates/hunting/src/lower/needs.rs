@@ -86,6 +86,10 @@ fn with<'e>(
     mut needed: BTreeSet<usize>,
     exprs: impl IntoIterator<Item = &'e Expr>,
 ) -> BTreeSet<usize> {
-    exprs.into_iter().for_each(|expr| visit(expr, &mut |at| drop(needed.insert(at))));
+    exprs.into_iter().for_each(|expr| {
+        visit(expr, &mut |at| {
+            needed.insert(at);
+        });
+    });
     needed
 }

@@ -70,7 +70,7 @@ impl Isolation {
         let in_force = self.in_force.lock();
         let Some(in_force) = in_force.as_ref() else { return Ok(()) };
         tracing::warn!(isolation = ?in_force.isolation_type, "this machine is isolated");
-        run_nft(&self.rules(in_force))?;
+        run_nft(&self.rules(in_force, &[]))?;
         end_connections(|entry| self.is_cut(in_force, entry));
         Ok(())
     }
@@ -96,13 +96,47 @@ impl Isolation {
         // On disk first: after a crash in between, the next start finishes the isolation.
         let before = in_force.clone();
         disk::write_json(&self.state_file, &wanted)?;
-        if let Err(error) = run_nft(&self.rules(&wanted)) {
+        if let Err(error) = run_nft(&self.rules(&wanted, &[])) {
             self.keep(before.as_ref())?;
             return Err(error);
         }
         end_connections(|entry| self.is_cut(&wanted, entry));
         *in_force = Some(wanted);
         Ok(())
+    }
+
+    /// Opens the network where this sensor has shut it.
+    pub fn release_if_in_force(&self) -> Result<()> {
+        if self.current().is_some() { self.release() } else { Ok(()) }
+    }
+
+    /// While isolated and out of reach of the server: asks the machine's name servers, which are cut
+    /// off as well, for the server's present address. They can be reached for the time of this look.
+    pub fn look_up(&self) {
+        let mut in_force = self.in_force.lock();
+        let Some(known) = in_force.as_ref() else { return };
+        if self.server_host.parse::<IpAddr>().is_ok() {
+            return;
+        }
+        let servers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let looked = run_nft(&self.rules(known, &name_servers(&servers))).map(|()| {
+            let found = (self.server_host.as_str(), self.server_port).to_socket_addrs();
+            found.map(|found| found.map(|address| address.ip().to_canonical()).collect())
+        });
+        let mut wanted = known.clone();
+        match looked {
+            Ok(Ok(found)) => {
+                let found: BTreeSet<IpAddr> = found;
+                wanted.server_addresses.extend(found);
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the server's address cannot be found"),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "no look at name servers"),
+        }
+        let kept = disk::write_json(&self.state_file, &wanted);
+        if let Err(error) = kept.and_then(|()| run_nft(&self.rules(&wanted, &[]))) {
+            tracing::error!(error = format!("{error:#}"), "the isolation cannot be renewed");
+        }
+        *in_force = Some(wanted);
     }
 
     /// Opens the network again; fine when nothing is in force.
@@ -124,11 +158,16 @@ impl Isolation {
         }
     }
 
-    /// The whole rule set as one transaction.
-    fn rules(&self, in_force: &InForce) -> String {
+    /// The whole rule set as one transaction; with name servers that may be asked.
+    fn rules(&self, in_force: &InForce, name_servers: &[IpAddr]) -> String {
         let port = in_force.server_port;
         let mut inbound = String::new();
         let mut outbound = String::new();
+        for address in name_servers {
+            let family = if address.is_ipv6() { "ip6" } else { "ip" };
+            let _ = writeln!(inbound, "    {family} saddr {address} udp sport 53 accept");
+            let _ = writeln!(outbound, "    {family} daddr {address} udp dport 53 accept");
+        }
         let mut allow = |network: &str, ipv6: bool, ports: Option<u16>| {
             let family = if ipv6 { "ip6" } else { "ip" };
             let (from, to) = match ports {
@@ -186,6 +225,12 @@ impl Isolation {
     }
 }
 
+/// The servers of a resolv.conf(5).
+fn name_servers(text: &str) -> Vec<IpAddr> {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    lines.filter_map(|rest| rest.trim().split('%').next()?.parse().ok()).collect()
+}
+
 /// Ends the connections that the rules cut, so that programs notice now and not at a time-out. The
 /// packets are dropped in any case; a kernel without this ability only makes programs wait.
 fn end_connections(is_cut: impl Fn(&Entry) -> bool) {
@@ -241,11 +286,12 @@ mod tests {
         let allowed = vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
         let isolation = Isolation::new(folder.path(), "https://192.0.2.1:8443", allowed).unwrap();
         let rules = |isolation_type| {
-            isolation.rules(&InForce {
+            let in_force = InForce {
                 isolation_type,
                 server_addresses: ["192.0.2.1".parse().unwrap()].into(),
                 server_port: 8443,
-            })
+            };
+            isolation.rules(&in_force, &[])
         };
         let full = rules(IsolationType::Full);
         assert!(full.contains("ip daddr 192.0.2.1 tcp dport 8443 accept"));
@@ -253,6 +299,14 @@ mod tests {
         let selective = rules(IsolationType::Selective);
         assert!(selective.contains("ip saddr 198.51.100.0/24 accept"));
         assert!(selective.contains("ip6 daddr 2001:db8::/32 accept"));
+    }
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_reads_them() {
+        let text =
+            "# nameserver 192.0.2.9\nnameserver 192.0.2.1\n nameserver fe80::1%eth0\nsearch x\n";
+        let expected: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "fe80::1".parse().unwrap()];
+        assert_eq!(name_servers(text), expected);
     }
 
     #[test]

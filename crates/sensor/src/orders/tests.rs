@@ -2,6 +2,7 @@ use super::*;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use chrono::TimeDelta;
 use uuid::Uuid;
+use vigie_contract::clock::Clock;
 
 fn key(seed: u8) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
@@ -34,19 +35,18 @@ fn only_true_orders_are_taken() {
     let late = now + TimeDelta::hours(2);
     assert_eq!(verify(&signed, &enrolled(), late), Err(BadOrder::Expired(good.expires_at)));
 
-    let text = "{\"type\":\"unknown\"}".to_owned();
-    let signature = BASE64.encode(key(1).sign(text.as_bytes()).as_ref());
-    let unknown = SignedOrder { order: text, signature };
-    assert!(matches!(verify(&unknown, &enrolled(), now), Err(BadOrder::Unreadable(_))));
-}
-
-#[test]
-fn without_permission_nothing_is_done_and_the_error_says_why() {
-    let folder = tempfile::tempdir().unwrap();
-    let isolation = Arc::new(Isolation::new(folder.path(), "https://127.0.0.1:1", vec![]).unwrap());
-    let executor = Executor { allow_response: false, isolation };
-    let result = executor.execute(&Command::Isolate { isolation_type: IsolationType::Full });
-    assert_eq!(result.status, OrderStatus::Failed);
-    assert!(result.error.unwrap().contains("--allow-response"));
-    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    let sign = |text: &str| SignedOrder {
+        order: text.to_owned(),
+        signature: BASE64.encode(key(1).sign(text.as_bytes()).as_ref()),
+    };
+    let nothing = sign("{\"type\":\"unknown\"}");
+    assert!(matches!(verify(&nothing, &enrolled(), now), Err(BadOrder::Unreadable(_))));
+    // An order of a newer server is answered, so that whoever gave it learns why nothing happens.
+    let newer = sign(&signed.order.replace("Unisolate", "Teleport"));
+    match verify(&newer, &enrolled(), now) {
+        Err(BadOrder::Unknown { id, .. }) => assert_eq!(id, good.id),
+        other => panic!("{other:?}"),
+    }
+    let newer = sign(&signed.order.replace("Unisolate", "Teleport").replace("aaaa", "bbbb"));
+    assert!(matches!(verify(&newer, &enrolled(), now), Err(BadOrder::Unreadable(_))));
 }

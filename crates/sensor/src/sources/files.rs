@@ -3,6 +3,7 @@
 
 use super::Context;
 use crate::rows::Row;
+use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,12 +29,16 @@ pub enum Change {
 /// Turns changes into rows.
 pub struct Files<'a> {
     context: &'a Context,
+    /// As the kernel names it.
+    own_folder: PathBuf,
     created: HashMap<PathBuf, (Instant, Option<u32>)>,
 }
 
 impl<'a> Files<'a> {
     pub fn new(context: &'a Context) -> Files<'a> {
-        Files { context, created: HashMap::new() }
+        let own_folder = std::fs::canonicalize(&context.own_folder);
+        let own_folder = own_folder.unwrap_or_else(|_| context.own_folder.clone());
+        Files { context, own_folder, created: HashMap::new() }
     }
 
     /// Takes a change made by this process, if it is known which.
@@ -83,14 +88,19 @@ impl<'a> Files<'a> {
 
     fn report(&self, action: &str, path: &Path, previous: Option<&Path>, pid: Option<u32>) {
         let context = self.context;
-        let mut row = Row::new(context.clock.now(), action);
+        let own = path.starts_with(&self.own_folder);
+        let process = pid.and_then(|pid| context.processes.find(pid));
+        let mut row = Row::new(context.clock.now(), if own { "TamperingAttempt" } else { action });
         row.text("FileName", name_of(path));
         row.text("FolderPath", path.to_string_lossy());
         if let Some(previous) = previous {
             row.text("PreviousFileName", name_of(previous));
             row.text("PreviousFolderPath", previous.to_string_lossy());
         }
-        if action != "FileDeleted"
+        if own {
+            let fields = json!({"TamperingAction": action, "Status": "the sensor's own file"});
+            row.json("AdditionalFields", &fields);
+        } else if action != "FileDeleted"
             && let Some(hashes) = context.processes.hash_file(path)
         {
             row.text("SHA1", hashes.sha1.clone());
@@ -98,10 +108,17 @@ impl<'a> Files<'a> {
             row.text("MD5", hashes.md5.clone());
             row.number("FileSize", hashes.size);
         }
-        if let Some(process) = pid.and_then(|pid| context.processes.find(pid)) {
+        if let Some(process) = process {
             context.processes.describe_initiating(&mut row, &process);
         }
-        context.sink.put("file", "DeviceFileEvents", row);
+        if own {
+            // Columns that the other table does not have.
+            row.0.remove("PreviousFileName");
+            row.0.remove("PreviousFolderPath");
+            context.sink.put("file", "DeviceEvents", row);
+        } else {
+            context.sink.put("file", "DeviceFileEvents", row);
+        }
     }
 }
 

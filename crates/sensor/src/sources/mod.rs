@@ -16,7 +16,7 @@ mod inotify;
 mod logons;
 pub mod netlink;
 mod network;
-mod proc_connector;
+pub mod proc_connector;
 mod proc_polling;
 pub mod sock_diag;
 pub mod utmp;
@@ -45,6 +45,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Folders whose files are watched, with everything below.
     pub watched_folders: Vec<PathBuf>,
+    /// The sensor's own files, watched where other folders are.
+    pub own_folder: PathBuf,
     /// The server's port, to tell the sensor's own connections.
     pub server_port: u16,
 }
@@ -130,7 +132,8 @@ fn start_file(context: &Context, running: &mut Running) {
         return;
     }
     let context = context.clone();
-    match fanotify::Watch::open(&context.watched_folders) {
+    let own = std::slice::from_ref(&context.own_folder);
+    match fanotify::Watch::open(&[&context.watched_folders, own].concat()) {
         Ok(watch) => {
             running.provider("file", "fanotify", "");
             running.spawn("vigie-file", move || watch.run(&context));

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 const NETLINK_CONNECTOR: isize = 11;
 /// `CN_IDX_PROC` and `CN_VAL_PROC`: both 1; the multicast group has the index's number.
@@ -84,6 +85,19 @@ impl Connector {
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Numbers of the processes that began a program since the last call; waits a little for one.
+    pub fn execs(&mut self, patience: Duration) -> Vec<u32> {
+        let Ok(Received::Bytes(length)) = self.netlink.receive(patience) else {
+            return Vec::new();
+        };
+        let messages = self.netlink.messages(length).filter_map(|(_, body)| parse(body));
+        let execs = messages.filter_map(|message| match message.event {
+            Event::Exec { pid } => Some(pid),
+            _ => None,
+        });
+        execs.collect()
     }
 
     fn run(mut self, context: &Context, steps: &SyncSender<Step>) {
@@ -210,7 +224,7 @@ fn executed(context: &Context, pid: u32, at: DateTime<Utc>, image: Option<Box<Im
 }
 
 /// Reading must win the race against programs that end at once.
-fn raise_priority() {
+pub fn raise_priority() {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: sets the scheduling of the calling thread alone, from a valid structure.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) };

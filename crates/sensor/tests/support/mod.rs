@@ -42,6 +42,14 @@ pub struct Machine {
     pub orders: Vec<(SignedOrder, Option<Instant>)>,
 }
 
+/// What a sensor sent for an order.
+#[derive(Clone, Debug, Default)]
+pub struct Upload {
+    pub bytes: Vec<u8>,
+    /// Set once the sensor said that this is all of it.
+    pub end: Option<UploadEnd>,
+}
+
 #[derive(Default)]
 pub struct Memory {
     pub machines: BTreeMap<String, Machine>,
@@ -49,6 +57,14 @@ pub struct Memory {
     pub broken: bool,
     /// Batches that were stored already and sent again.
     pub repeated: usize,
+    /// Library files by their SHA-256.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// By order and number.
+    pub uploads: BTreeMap<(Uuid, usize), Upload>,
+    /// Uploads are refused with 503 once they have this many bytes.
+    pub uploads_break_at: Option<usize>,
+    /// Orders that are over on this side.
+    pub over: std::collections::BTreeSet<Uuid>,
 }
 
 /// Certificates of a test server: one CA, one certificate for these names and addresses.
@@ -193,6 +209,33 @@ impl ProtocolServer {
         order.id
     }
 
+    /// Puts a file into the library.
+    pub fn library(&self, name: &str, bytes: &[u8]) -> FileReference {
+        let sha256 = vigie_sensor::identity::hex(&sha2::Sha256::digest(bytes));
+        self.memory.lock().unwrap().files.insert(sha256.clone(), bytes.to_vec());
+        FileReference { name: name.to_owned(), sha256, size: bytes.len() as u64 }
+    }
+
+    /// An upload that arrived whole, with its name.
+    pub fn upload(&self, order: Uuid, number: usize) -> Option<(String, Vec<u8>)> {
+        let memory = self.memory.lock().unwrap();
+        let upload = memory.uploads.get(&(order, number))?;
+        Some((upload.end.as_ref()?.name.clone(), upload.bytes.clone()))
+    }
+
+    /// The states that a sensor gave an order, in order.
+    pub fn states(&self, id: Uuid) -> Vec<OrderStatus> {
+        let memory = self.memory.lock().unwrap();
+        let results = memory.machines.values().flat_map(|machine| &machine.results);
+        results.filter(|(of, _)| *of == id).map(|(_, result)| result.status).collect()
+    }
+
+    /// Signs a text as an order of this server.
+    pub fn sign(&self, text: &str) -> SignedOrder {
+        let signature = BASE64.encode(self.order_key.sign(text.as_bytes()).as_ref());
+        SignedOrder { order: text.to_owned(), signature }
+    }
+
     /// Queues an order as it is, true or not.
     pub fn queue(&self, machine_id: &str, order: SignedOrder) {
         let mut memory = self.memory.lock().unwrap();
@@ -234,6 +277,12 @@ type Answer = Result<Value, (u16, &'static str)>;
 
 impl Handler {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if let Some((_, sha256)) = request.uri().path().split_once("/files/") {
+            let bytes = self.memory.lock().unwrap().files.get(sha256).cloned();
+            let status = if bytes.is_some() { 200 } else { 404 };
+            let body = Full::new(Bytes::from(bytes.unwrap_or_default()));
+            return Response::builder().status(status).body(body).unwrap();
+        }
         let answer = self.route(request).await;
         self.changes.send_modify(|count| *count += 1);
         let (status, body) = match answer {
@@ -273,14 +322,10 @@ impl Handler {
         if !self.memory.lock().unwrap().machines.contains_key(&token) {
             return Err((401, "Unauthorized"));
         }
-        if let Some(id) = path.strip_prefix("orders/").and_then(|rest| rest.strip_suffix("/result"))
-        {
+        let segments: Vec<&str> = path.split('/').collect();
+        if let ["orders", id, rest @ ..] = segments.as_slice() {
             let id: Uuid = id.parse().map_err(|_| (404, "Order"))?;
-            let result = serde_json::from_slice(&body).map_err(|_| (400, "Result"))?;
-            return self.with(&token, |machine| {
-                machine.orders.retain(|(order, _)| !order.order.contains(&id.to_string()));
-                machine.results.push((id, result));
-            });
+            return self.order(&token, id, rest, number("offset"), &body);
         }
         match path.as_str() {
             "report" => {
@@ -292,6 +337,56 @@ impl Handler {
             }
             "telemetry" => self.telemetry(&token, number("sequence").unwrap(), &body),
             "orders" => Ok(self.orders(&token, number("wait").unwrap()).await),
+            _ => Err((404, "Path")),
+        }
+    }
+
+    fn order(
+        &self,
+        token: &str,
+        id: Uuid,
+        path: &[&str],
+        offset: Option<u64>,
+        body: &[u8],
+    ) -> Answer {
+        let place = |number: &str| Ok((id, number.parse().map_err(|_| (400, "Number"))?));
+        match path {
+            ["result"] => {
+                let result: OrderResult =
+                    serde_json::from_slice(body).map_err(|_| (400, "Result"))?;
+                let over = self.memory.lock().unwrap().over.contains(&id);
+                if over && result.status == OrderStatus::InProgress {
+                    return Err((409, "OrderEnded"));
+                }
+                self.with(token, |machine| {
+                    let is_of = |order: &SignedOrder| order.order.contains(&id.to_string());
+                    machine.orders.retain(|(order, _)| !is_of(order));
+                    machine.results.push((id, result));
+                })
+            }
+            ["uploads", number] => {
+                let mut memory = self.memory.lock().unwrap();
+                let most = memory.uploads_break_at.unwrap_or(usize::MAX);
+                let upload = memory.uploads.entry(place(number)?).or_default();
+                if upload.bytes.len() >= most {
+                    return Err((503, "Unavailable"));
+                }
+                if offset == Some(upload.bytes.len() as u64) {
+                    upload.bytes.extend(body);
+                }
+                Ok(json!(UploadState { received: upload.bytes.len() as u64 }))
+            }
+            ["uploads", number, "end"] => {
+                let end: UploadEnd = serde_json::from_slice(body).map_err(|_| (400, "End"))?;
+                let mut memory = self.memory.lock().unwrap();
+                let upload = memory.uploads.entry(place(number)?).or_default();
+                let sha256 = vigie_sensor::identity::hex(&sha2::Sha256::digest(&upload.bytes));
+                if (end.size, &end.sha256) != (upload.bytes.len() as u64, &sha256) {
+                    return Err((422, "UploadDiffers"));
+                }
+                upload.end = Some(end);
+                Ok(Value::Null)
+            }
             _ => Err((404, "Path")),
         }
     }

@@ -84,8 +84,9 @@ pub async fn serve(state: State, request: Request) -> Response {
         let mut caller = access::authenticate(&state, &parts.headers)?;
         access::authorize(&state, &mut caller, found.operation).await?;
         service::meet(&state, caller.tenant, caller.app_id, found.operation).await?;
-        let body = axum::body::to_bytes(body, LARGEST_BODY).await;
-        let body = body.map_err(|_| ApiError::too_large(LARGEST_BODY))?;
+        let limit = features::largest_body(found.operation).unwrap_or(LARGEST_BODY);
+        let body = axum::body::to_bytes(body, limit).await;
+        let body = body.map_err(|_| ApiError::too_large(limit))?;
         let query = parts.uri.query().unwrap_or_default();
         // PostgreSQL keeps no text with U+0000.
         let decoded = percent_encoding::percent_decode_str(query).decode_utf8();

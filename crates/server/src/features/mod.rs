@@ -8,8 +8,10 @@ mod files;
 pub mod gathered;
 pub mod hunting;
 pub mod indicators;
+mod investigations;
 mod ips;
-mod machine_actions;
+mod library;
+pub mod machine_actions;
 mod machines;
 pub mod metadata;
 pub mod openapi;
@@ -19,12 +21,14 @@ pub mod sensors;
 pub mod service;
 mod sightings;
 mod users;
+mod whereabouts;
 
 use crate::edge::{ApiError, Call};
 use crate::state::State;
 use axum::response::Response;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use vigie_contract::operations::Operation;
 use vigie_database::{Database, DatabaseError};
 
 pub use alerts::publish;
@@ -38,6 +42,8 @@ pub async fn migrate(database: &Database) -> Result<(), DatabaseError> {
     database.migrate(&indicators::INDICATORS).await?;
     database.migrate(&service::SERVICE).await?;
     database.migrate(&scans::SCANS).await?;
+    database.migrate(&library::LIBRARY).await?;
+    database.migrate(&investigations::INVESTIGATIONS).await?;
     database.migrate(&sensors::SENSORS).await
 }
 
@@ -59,8 +65,38 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("machines.alerts.count", |state, call| alerts::of_machine(state, call).boxed()),
     ("machines.isolate", |state, call| machine_actions::isolate(state, call).boxed()),
     ("machines.unisolate", |state, call| machine_actions::unisolate(state, call).boxed()),
+    ("machines.restrictCodeExecution", |state, call| {
+        machine_actions::restrict(state, call).boxed()
+    }),
+    ("machines.unrestrictCodeExecution", |state, call| {
+        machine_actions::unrestrict(state, call).boxed()
+    }),
+    ("machines.runAntiVirusScan", |state, call| machine_actions::scan(state, call).boxed()),
+    ("machines.collectInvestigationPackage", |state, call| {
+        machine_actions::collect_package(state, call).boxed()
+    }),
+    ("machines.offboard", |state, call| machine_actions::offboard(state, call).boxed()),
+    ("machines.stopAndQuarantineFile", |state, call| {
+        machine_actions::stop_and_quarantine(state, call).boxed()
+    }),
+    ("machines.runLiveResponse", |state, call| {
+        machine_actions::run_live_response(state, call).boxed()
+    }),
     ("machineActions.list", |state, call| machine_actions::list(state, call).boxed()),
     ("machineActions.get", |state, call| machine_actions::get(state, call).boxed()),
+    ("machineActions.cancel", |state, call| machine_actions::cancel(state, call).boxed()),
+    ("machineActions.getPackageUri", |state, call| {
+        machine_actions::package_uri(state, call).boxed()
+    }),
+    ("machineActions.getLiveResponseResultDownloadLink", |state, call| {
+        machine_actions::result_link(state, call).boxed()
+    }),
+    ("libraryFiles.list", |state, call| library::list(state, call).boxed()),
+    ("libraryFiles.upload", |state, call| library::upload(state, call).boxed()),
+    ("libraryFiles.delete", |state, call| library::delete(state, call).boxed()),
+    ("machines.startInvestigation", |state, call| investigations::start(state, call).boxed()),
+    ("investigations.list", |state, call| investigations::list(state, call).boxed()),
+    ("investigations.get", |state, call| investigations::get(state, call).boxed()),
     ("alerts.list", |state, call| alerts::list(state, call).boxed()),
     ("alerts.get", |state, call| alerts::get(state, call).boxed()),
     ("alerts.update", |state, call| alerts::update(state, call).boxed()),
@@ -101,6 +137,11 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("advancedQueries.run", |state, call| hunting::run(state, call).boxed()),
     ("advancedHunting.run", |state, call| hunting::run(state, call).boxed()),
 ];
+
+/// How large the body of an operation may be, where it is not as usual; in bytes.
+pub fn largest_body(operation: &Operation) -> Option<usize> {
+    (operation.id == "libraryFiles.upload").then_some(library::LARGEST_BODY)
+}
 
 /// Calls the operation's handler. The caller is known and allowed by now.
 pub async fn dispatch(state: &State, call: Call) -> Result<Response, ApiError> {

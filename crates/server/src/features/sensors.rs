@@ -1,6 +1,6 @@
 //! The sensors' endpoints: [`vigie_contract::sensor`] describes them.
 
-use super::{indicators, machines};
+use super::{indicators, machine_actions, machines};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
@@ -10,14 +10,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, Method, StatusCode, header};
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use sha1::{Digest as _, Sha1};
-use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Notify;
 use uuid::Uuid;
 use vigie_contract::sensor::*;
 use vigie_database::Migrations;
@@ -40,21 +36,6 @@ const SKEW: i64 = 300;
 /// Longest wait for orders, in seconds.
 const LONGEST_WAIT: u64 = 60;
 const PURPOSE: &str = "order key";
-
-/// Sensors that wait for orders, by machine.
-#[derive(Default)]
-pub struct Waiting(Mutex<HashMap<String, Arc<Notify>>>);
-
-impl Waiting {
-    fn of(&self, machine: &str) -> Arc<Notify> {
-        self.0.lock().entry(machine.to_owned()).or_default().clone()
-    }
-}
-
-/// Wakes a machine's sensor, if it waits here.
-pub fn wake(state: &State, machine: &str) {
-    state.waiting.of(machine).notify_waiters();
-}
 
 /// Serves `/sensor/v1/…`.
 pub async fn serve(state: State, request: Request) -> Response {
@@ -104,14 +85,12 @@ async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError>
                 }
                 (&Method::GET, "orders") => {
                     let wait = parameter(&parts.uri, "wait").unwrap_or(0).min(LONGEST_WAIT);
-                    let orders = orders(state, tenant, &machine, wait).await?;
+                    let orders = machine_actions::fetch(state, tenant, &machine, wait).await?;
                     Ok(json(200, &serde_json::json!(orders)))
                 }
-                (&Method::POST, path) => {
-                    let id = path.strip_prefix("orders/").and_then(|p| p.strip_suffix("/result"));
-                    let id = id.ok_or_else(|| ApiError::not_found("Path", path))?;
-                    result(state, &machine, id, &parse(&parts.headers, body)?).await?;
-                    Ok(StatusCode::NO_CONTENT.into_response())
+                (method, path) if path.starts_with("orders/") => {
+                    let (uri, headers) = (&parts.uri, &parts.headers);
+                    machine_actions::serve(state, &machine, method, uri, headers, body).await
                 }
                 _ => Err(ApiError::not_found("Path", path)),
             }
@@ -119,14 +98,15 @@ async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError>
     }
 }
 
-fn parameter(uri: &http::Uri, name: &str) -> Option<u64> {
+/// A number in the query.
+pub fn parameter(uri: &http::Uri, name: &str) -> Option<u64> {
     url::form_urlencoded::parse(uri.query()?.as_bytes())
         .find(|(found, _)| found == name)
         .and_then(|(_, value)| value.parse().ok())
 }
 
 /// Undoes `Content-Encoding`, within the size that a request may have.
-fn unfold(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiError> {
+pub fn unfold(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     match encoding {
         None | Some("identity") => Ok(body),
@@ -148,7 +128,8 @@ fn unfold(headers: &HeaderMap, body: Bytes) -> Result<Bytes, ApiError> {
     }
 }
 
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, ApiError> {
+/// A body as JSON of a known shape.
+pub fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: Bytes) -> Result<T, ApiError> {
     let body = unfold(headers, body)?;
     serde_json::from_slice(&body)
         .map_err(|error| ApiError::body(format!("Request body is incorrect: {error}")))
@@ -201,7 +182,7 @@ async fn enrolment_tenant(state: &State, key: &str) -> Result<Uuid, ApiError> {
 }
 
 /// The key pair that signs a tenant's orders; made when first needed.
-async fn order_key(state: &State, tenant: Uuid) -> Result<Ed25519KeyPair, ApiError> {
+pub async fn order_key(state: &State, tenant: Uuid) -> Result<Ed25519KeyPair, ApiError> {
     let select = "SELECT private_key FROM order_keys WHERE tenant = $1";
     let tenant = tenant.to_string();
     let mut rows = state.database.read(select, &[tenant.as_str().into()]).await?;
@@ -300,85 +281,5 @@ pub fn lake_error(error: LakeError) -> ApiError {
         LakeError::DiskFull { .. } => ApiError::new(507, "InsufficientStorage", error.to_string()),
         LakeError::Overloaded { .. } => ApiError::new(503, "ServiceUnavailable", error.to_string()),
         other => ApiError::internal(other),
-    }
-}
-
-/// Orders for a machine; waits for one if there is none.
-async fn orders(state: &State, tenant: Uuid, machine: &str, wait: u64) -> Result<Orders, ApiError> {
-    let until = tokio::time::Instant::now() + Duration::from_secs(wait);
-    let notify = state.waiting.of(machine);
-    loop {
-        let notified = notify.notified();
-        let orders = open_orders(state, tenant, machine).await?;
-        let left = until.saturating_duration_since(tokio::time::Instant::now());
-        if !orders.is_empty() || left.is_zero() {
-            return Ok(Orders { orders });
-        }
-        // Another node may have taken the order: look again now and then.
-        let pause = left.min(Duration::from_secs(2));
-        tokio::select! {
-            () = state.stop.cancelled() => return Ok(Orders { orders: Vec::new() }),
-            () = notified => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-}
-
-async fn open_orders(
-    state: &State,
-    tenant: Uuid,
-    machine: &str,
-) -> Result<Vec<SignedOrder>, ApiError> {
-    let select = "SELECT id, command, requestor, created, expires FROM machine_actions \
-                  WHERE machine = $1 AND status IN ('Pending', 'InProgress') AND expires > $2 \
-                  ORDER BY created, id";
-    let rows = state.database.read(select, &[machine.into(), state.now().into()]).await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let key = order_key(state, tenant).await?;
-    let time = |micros| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
-    rows.iter()
-        .map(|row| {
-            let order = Order {
-                id: Uuid::try_parse(row.text(0)?).map_err(ApiError::internal)?,
-                machine_id: machine.to_owned(),
-                issued_at: time(row.integer(3)?),
-                expires_at: time(row.integer(4)?),
-                requestor: row.text(2)?.to_owned(),
-                command: serde_json::from_str(row.text(1)?).map_err(ApiError::internal)?,
-            };
-            let order = serde_json::json!(order).to_string();
-            let signature = STANDARD.encode(key.sign(order.as_bytes()).as_ref());
-            Ok(SignedOrder { order, signature })
-        })
-        .collect()
-}
-
-/// What became of an order. An action that has ended stays as it is.
-async fn result(
-    state: &State,
-    machine: &str,
-    id: &str,
-    result: &OrderResult,
-) -> Result<(), ApiError> {
-    let update = "UPDATE machine_actions SET status = $1, error = $2, error_code = $3, updated = $4 \
-                  WHERE id = $5 AND machine = $6 AND status IN ('Pending', 'InProgress')";
-    let values = [
-        format!("{:?}", result.status).into(),
-        result.error.clone().into(),
-        i64::from(result.error_code).into(),
-        state.now().into(),
-        id.into(),
-        machine.into(),
-    ];
-    if state.database.execute(update, &values).await? > 0 {
-        return Ok(());
-    }
-    // A result that is repeated is fine; one of another machine's order is not.
-    let select = "SELECT status FROM machine_actions WHERE id = $1 AND machine = $2";
-    match state.database.read(select, &[id.into(), machine.into()]).await?.first() {
-        Some(_) => Ok(()),
-        None => Err(ApiError::not_found("Order", id)),
     }
 }

@@ -142,7 +142,8 @@ async fn an_order_goes_out_once_and_its_result_comes_back() {
 
     let path = format!("/api/machineactions/{}", action["id"].as_str().expect("an id"));
     let tell = async |status: OrderStatus, error: Option<&str>, code: i32| {
-        let result = OrderResult { status, error: error.map(str::to_owned), error_code: code };
+        let mut result = OrderResult::of(status);
+        (result.error, result.error_code) = (error.map(str::to_owned), code);
         sensor.client.order_result(&sensor.token, orders[0].id, &result).await.expect("taken");
         world.get(&path, &token).await.body
     };
@@ -160,7 +161,7 @@ async fn an_order_goes_out_once_and_its_result_comes_back() {
     // Another machine cannot answer for this one.
     let (_, action) = isolate(&world, &token, &sensor).await;
     let other = world.sensor("b.example").await;
-    let result = OrderResult { status: OrderStatus::Succeeded, error: None, error_code: 0 };
+    let result = OrderResult::of(OrderStatus::Succeeded);
     let id = action["id"].as_str().expect("an id").parse().expect("an id");
     let refused = other.client.order_result(&other.token, id, &result).await.expect_err("refused");
     assert_eq!(status(&refused), 404);

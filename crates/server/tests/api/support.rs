@@ -199,11 +199,36 @@ pub async fn answer(request: RequestBuilder) -> Answer {
     Answer { status, headers, body }
 }
 
+impl World {
+    /// Uploads a library file; further parts of the form as name and value.
+    pub async fn upload(
+        &self,
+        token: &str,
+        name: &str,
+        content: &[u8],
+        parts: &[(&str, &str)],
+    ) -> Answer {
+        let mut body = Vec::new();
+        for (name, value) in parts {
+            let head = format!("--b0undary\r\nContent-Disposition: form-data; name=\"{name}\"");
+            body.extend(format!("{head}\r\n\r\n{value}\r\n").bytes());
+        }
+        let head = "--b0undary\r\nContent-Disposition: form-data; name=\"file\"; filename=";
+        body.extend(format!("{head}\"{name}\"\r\n\r\n").bytes());
+        body.extend(content);
+        body.extend(b"\r\n--b0undary--\r\n");
+        let request = self.request(Method::POST, "/api/libraryfiles").bearer_auth(token);
+        let content_type = "multipart/form-data; boundary=b0undary";
+        answer(request.header("content-type", content_type).body(body)).await
+    }
+}
+
 /// One machine, simulated at the level of the protocol.
 pub struct TestSensor {
     pub client: Client,
     pub enrolled: Enrolled,
     pub token: String,
+    key: Ed25519KeyPair,
     sequence: u64,
 }
 
@@ -218,15 +243,22 @@ impl TestSensor {
             report: report(name, world.clock.now()),
         };
         let enrolled = client.enrol(&request).await?;
+        let mut sensor =
+            TestSensor { client, enrolled, token: String::new(), key: pair, sequence: 0 };
+        sensor.token = sensor.renew(world).await?;
+        Ok(sensor)
+    }
+
+    /// A new session's token.
+    pub async fn renew(&self, world: &World) -> Result<String, CallError> {
         let seconds = world.clock.now().timestamp();
-        let signature = pair.sign(session_text(&enrolled.machine_id, seconds).as_bytes());
+        let signature = self.key.sign(session_text(self.id(), seconds).as_bytes());
         let request = SessionRequest {
-            machine_id: enrolled.machine_id.clone(),
+            machine_id: self.id().to_owned(),
             unix_seconds: seconds,
             signature: STANDARD.encode(signature.as_ref()),
         };
-        let token = client.session(&request).await?.token;
-        Ok(TestSensor { client, enrolled, token, sequence: 0 })
+        Ok(self.client.session(&request).await?.token)
     }
 
     pub fn id(&self) -> &str {
@@ -255,6 +287,11 @@ impl TestSensor {
         });
         self.send(json!({"DeviceProcessEvents": [row]})).await;
         number
+    }
+
+    /// Says how an order goes on.
+    pub async fn tell(&self, id: uuid::Uuid, status: OrderStatus) -> Result<(), CallError> {
+        self.client.order_result(&self.token, id, &OrderResult::of(status)).await
     }
 
     /// Waits for the next orders, without checking their signature.

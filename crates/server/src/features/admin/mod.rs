@@ -2,7 +2,7 @@
 
 mod directory;
 
-use super::{detections, sensors, service};
+use super::{detections, machine_actions, sensors, service};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
 use axum::body::Bytes;
@@ -78,6 +78,7 @@ async fn in_tenant(
         (_, ["detections" | "service" | "writes", ..]) => {
             service_of(state, method, tenant, path, uri, &body).await
         }
+        (&Method::GET, ["responselog"]) => list(machine_actions::log(state, tenant).await?),
         (&Method::GET, ["tables"]) => {
             let tables = state.lake.tenant_tables(tenant).into_iter().map(|table| StoredTable {
                 table: table.table,
@@ -106,7 +107,7 @@ async fn in_tenant(
             let batch = Batch { tenant, source, sequence, constants: Vec::new(), body };
             ok(&sensors::append(state, batch).await?)
         }
-        _ => Err(ApiError::not_found("Path", &path.join("/"))),
+        _ => directory::serve(state, actor, method, tenant, path, uri, &body).await,
     }
 }
 
@@ -143,7 +144,7 @@ async fn service_of(
             let top = top.transpose().map_err(|_| ApiError::bad_request("top: a number"))?;
             list(service::writes(state, tenant, top.unwrap_or(100).min(10_000)).await?)
         }
-        _ => directory::serve(state, actor, method, tenant, path, uri, &body).await,
+        _ => Err(ApiError::not_found("Path", &path.join("/"))),
     }
 }
 

@@ -10,7 +10,7 @@ mod related;
 pub use by_reference::create_by_reference;
 pub use change::{update, update_many};
 pub use evidence::host_of;
-pub use raise::{NewAlert, Source, add_events, publish, raise};
+pub use raise::{NewAlert, Source, add_events, publish, queue_rows, raise};
 pub use related::{
     domains, files, ips, machine, of_domain, of_file, of_ip, of_machine, of_user, user,
 };
@@ -216,4 +216,21 @@ fn entity(row: &Row) -> Result<Json, ApiError> {
         "evidence": [],
         "domains": [],
     }))
+}
+
+/// The evidence of a machine's alerts that are not resolved.
+pub async fn open_evidence(
+    state: &State,
+    tenant: &str,
+    machine: &str,
+) -> Result<Vec<Json>, ApiError> {
+    let select = "SELECT id FROM alerts WHERE tenant = $1 AND machine = $2 AND \
+                  status <> 'Resolved' ORDER BY created DESC LIMIT 100";
+    let rows = state.database.read(select, &[tenant.into(), machine.into()]).await?;
+    let mut ids = Vec::with_capacity(rows.len());
+    for row in &rows {
+        ids.push(row.text(0)?.to_owned());
+    }
+    let mut found = evidence::load(&state.database, &ids).await?;
+    Ok(ids.iter().flat_map(|id| found.remove(id).unwrap_or_default()).collect())
 }

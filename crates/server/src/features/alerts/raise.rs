@@ -4,6 +4,7 @@ use super::evidence;
 use crate::edge::ApiError;
 use crate::features::time_text;
 use crate::state::State;
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 use vigie_database::Transaction;
@@ -14,12 +15,17 @@ const MOST_EVIDENCE: usize = 500;
 const SERVICE: &str = "Microsoft Defender for Endpoint";
 
 /// What raised an alert.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Source {
     /// A caller of `createAlertByReference`.
     CustomTi,
     /// A detection rule.
+    #[default]
     CustomDetection,
+    /// A rule over what sensors' scans found.
+    Antivirus,
+    /// An investigation that was started by hand.
+    AutomatedInvestigation,
 }
 
 impl Source {
@@ -28,6 +34,8 @@ impl Source {
         match self {
             Source::CustomTi => "CustomerTI",
             Source::CustomDetection => "CustomDetection",
+            Source::Antivirus => "WindowsDefenderAv",
+            Source::AutomatedInvestigation => "AutomatedInvestigation",
         }
     }
 
@@ -36,6 +44,8 @@ impl Source {
         match self {
             Source::CustomTi => "Custom TI",
             Source::CustomDetection => "Custom detection",
+            Source::Antivirus => "Antivirus",
+            Source::AutomatedInvestigation => "Automated investigation",
         }
     }
 }
@@ -175,7 +185,8 @@ fn techniques(alert: &NewAlert<'_>) -> String {
     if alert.techniques.is_empty() { String::new() } else { json!(alert.techniques).to_string() }
 }
 
-async fn queue_rows(
+/// Writes rows for hunting, by table, which [`publish`] brings to the lake after the commit.
+pub async fn queue_rows(
     transaction: &mut Transaction,
     tenant: Uuid,
     tables: Json,

@@ -1,5 +1,6 @@
 //! The rules that come with the server.
 
+use crate::features::alerts::Source;
 use serde::Deserialize;
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -15,18 +16,28 @@ struct Rule {
     severity: String,
     category: String,
     techniques: Vec<String>,
+    /// What the alert says that it comes from.
+    #[serde(default)]
+    source: Source,
     query: String,
 }
 
-/// All of them; they look at events as they arrive.
-pub static RULES: LazyLock<Vec<Detection>> = LazyLock::new(|| {
-    let rules: Vec<Rule> =
-        serde_saphyr::from_str(include_str!("../../../../../catalogue/detections.yaml"))
-            .expect("catalogue/detections.yaml is part of the program");
-    rules.into_iter().map(detection).collect()
+static WRITTEN: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    serde_saphyr::from_str(include_str!("../../../../../catalogue/detections.yaml"))
+        .expect("catalogue/detections.yaml is part of the program")
 });
 
-fn detection(rule: Rule) -> Detection {
+/// All of them; they look at events as they arrive.
+pub static RULES: LazyLock<Vec<Detection>> =
+    LazyLock::new(|| WRITTEN.iter().map(detection).collect());
+
+/// What alerts of a rule say that they come from.
+pub fn source(rule: Uuid) -> Source {
+    let written = WRITTEN.iter().find(|written| written.id == rule);
+    written.map(|written| written.source).unwrap_or_default()
+}
+
+fn detection(rule: &Rule) -> Detection {
     let device = ImpactedEntity { r#type: EntityType::Device, column: "DeviceId".to_owned() };
     Detection {
         id: rule.id,
@@ -34,13 +45,13 @@ fn detection(rule: Rule) -> Detection {
             display_name: rule.title.clone(),
             enabled: true,
             frequency: Frequency::Continuous,
-            query: rule.query,
-            title: rule.title,
-            description: rule.description,
-            recommended_action: rule.recommended_action,
-            severity: rule.severity,
-            category: rule.category,
-            techniques: rule.techniques,
+            query: rule.query.clone(),
+            title: rule.title.clone(),
+            description: rule.description.clone(),
+            recommended_action: rule.recommended_action.clone(),
+            severity: rule.severity.clone(),
+            category: rule.category.clone(),
+            techniques: rule.techniques.clone(),
             impacted_entities: vec![device],
         },
         built_in: true,

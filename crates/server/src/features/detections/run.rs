@@ -1,10 +1,9 @@
 //! When rules run, and what becomes of their rows.
 
-use super::built_in::RULES;
+use super::built_in::{self, RULES};
 use super::findings::{Finding, found, time};
 use super::rules::own;
 use crate::edge::ApiError;
-use crate::features::alerts::Source;
 use crate::state::State;
 use chrono::TimeDelta;
 use serde_json::Value as Json;
@@ -132,7 +131,7 @@ async fn evaluate(state: &State, tenant: Uuid, rule: &Detection) -> Result<(), A
         severity: &rule.severity,
         category: &rule.category,
         techniques: &rule.techniques,
-        source: Source::CustomDetection,
+        source: built_in::source(id),
     };
     for (machine, events) in machines.iter().take(ALERTS_PER_RUN) {
         found(state, &finding, machine, events).await?;

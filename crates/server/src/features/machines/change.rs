@@ -125,6 +125,13 @@ pub async fn update(state: &State, call: Call) -> Result<Response, ApiError> {
     changed(state, &call, id).await
 }
 
+/// Ends a machine's membership: its sensor's key is taken no longer. What is known of it stays.
+pub async fn offboard(transaction: &mut Transaction, machine: &str) -> Result<(), ApiError> {
+    let update = "UPDATE machines SET public_key = '' WHERE id = $1";
+    transaction.execute(update, &[machine.into()]).await?;
+    Ok(())
+}
+
 async fn changed(state: &State, call: &Call, id: &str) -> Result<Response, ApiError> {
     let entity = visible(state, call, id).await?;
     Ok(json(200, &COLLECTION.entity(call, entity)))

@@ -5,7 +5,7 @@ mod find;
 mod report;
 mod users;
 
-pub use change::{set_tag, set_tag_of_many, set_value, update};
+pub use change::{offboard, set_tag, set_tag_of_many, set_value, update};
 pub use find::{by_ip, by_ip_legacy, by_tag, list_of};
 pub use report::store_report;
 pub use users::logon_users;

@@ -1,11 +1,9 @@
 //! A whole sensor against a server of the protocol: enrolment, telemetry, outages, orders.
 
-mod support;
-
+use crate::support::{Certificates, ENROLMENT_KEY, ProtocolServer};
 use std::path::Path;
 use std::process::Command as Program;
 use std::sync::Arc;
-use support::{Certificates, ENROLMENT_KEY, ProtocolServer};
 use vigie_contract::sensor::{Command, IsolationType, OrderStatus, SignedOrder};
 use vigie_sensor::{Sensor, SensorConfig, StartError};
 
@@ -197,6 +195,8 @@ async fn orders_are_answered_and_false_ones_are_not() {
     let result = server.result(id).await;
     assert_eq!(result.status, OrderStatus::Failed);
     assert!(result.error.unwrap().contains("--allow-response"));
+    let row = server.row("DeviceEvents", |row| row["ActionType"] == "TamperingAttempt").await;
+    assert!(row["AdditionalFields"].as_str().unwrap().contains("signature"));
     assert_eq!(sensor.status().isolation, None);
     sensor.shutdown().await;
     let memory = server.memory.lock().unwrap();
@@ -254,5 +254,49 @@ async fn changes_of_files_in_watched_folders_are_reported() {
             assert!(Path::new(path).starts_with(watched.path()), "{path}");
         }
     }
+    sensor.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_on_the_sensor_itself_are_reported() {
+    let server = ProtocolServer::start().await;
+    let (folder, watched) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = async || {
+        let mut config = config(&server, folder.path());
+        config.watched_folders = vec![watched.path().to_owned()];
+        Sensor::start(config).await.unwrap()
+    };
+    let sensor = start().await;
+    let provider = sensor.status().providers.iter().find(|p| p.source == "file").cloned().unwrap();
+    server.row("DeviceInfo", |_| true).await;
+    if provider.provider == "fanotify" {
+        let own = folder.path().join("orders.json");
+        let mut shell = Program::new("sh");
+        shell.args(["-c", "echo '{}' > \"$1\"", "sh"]).arg(&own);
+        assert!(shell.status().unwrap().success());
+        let row = server
+            .row("DeviceEvents", |row| {
+                row["ActionType"] == "TamperingAttempt" && row["FileName"] == "orders.json"
+            })
+            .await;
+        assert!(row["InitiatingProcessFileName"].is_string());
+    } else {
+        println!("skipped: needs fanotify to know who changed a file");
+    }
+    sensor.shutdown().await;
+    let killed = |memory: &crate::support::Memory| {
+        let rows = memory.machines.values().flat_map(|machine| &machine.rows);
+        rows.filter(|(_, row)| {
+            row["AdditionalFields"].as_str().is_some_and(|fields| fields.contains("killed"))
+        })
+        .count()
+    };
+    // An end that was asked for leaves no mark; one that was not does.
+    start().await.shutdown().await;
+    assert_eq!(killed(&server.memory.lock().unwrap()), 0);
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+    std::fs::write(folder.path().join("running"), boot).unwrap();
+    let sensor = start().await;
+    server.until("a row of the kill", |memory| (killed(memory) == 1).then_some(())).await;
     sensor.shutdown().await;
 }

@@ -1,0 +1,16 @@
+//! A whole sensor against a server of the protocol.
+
+#[path = "../support/hosts.rs"]
+mod hosts;
+mod isolation;
+mod live;
+mod orders;
+mod package;
+mod protocol;
+mod quarantine;
+mod restriction;
+mod scan;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/world.rs"]
+mod world;

@@ -1,0 +1,61 @@
+//! Antivirus scans: the test file and a tenant's own rule are found, and nothing else.
+
+use crate::world::World;
+use serde_json::{Value, json};
+use vigie_contract::sensor::{Command, OrderStatus, ScanType};
+
+fn test_file() -> String {
+    ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR", "-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malware_is_found_reported_and_left_where_the_policy_says_nothing() {
+    let mut world = World::start().await;
+    std::fs::create_dir(world.path("sub")).unwrap();
+    std::fs::write(world.path("sub/test"), test_file()).unwrap();
+    std::fs::write(world.path("clean"), "about EICAR").unwrap();
+    // Made here: this program runs, so a mark that stood in it would be found in it.
+    let mark = uuid::Uuid::new_v4().to_string();
+    std::fs::write(world.path("marked"), format!("xx {mark} xx")).unwrap();
+    let rule = format!("rule OwnRule {{ strings: $a = \"{mark}\" condition: $a }}");
+    let rules = vec![
+        world.server.library("own.yar", rule.as_bytes()),
+        world.server.library("broken.yar", b"rule broken {"),
+    ];
+    let (id, result) =
+        world.order(Command::RunAntiVirusScan { scan_type: ScanType::Quick, rules }).await;
+    assert_eq!(result.status, OrderStatus::Succeeded);
+    let text = result.error.unwrap();
+    let with_rules = cfg!(feature = "yara");
+    let found = if with_rules { "2 detections" } else { "1 detections" };
+    assert!(text.contains(&format!("{found}, 0 files quarantined")), "{text}");
+    let problem = if with_rules { "broken.yar" } else { "built without YARA: 2 files" };
+    assert!(text.contains(problem), "rules that are not used are named: {text}");
+    let fields = |row: &Value| -> Value {
+        serde_json::from_str(row["AdditionalFields"].as_str().unwrap()).unwrap()
+    };
+    let found = world.event("AntivirusDetection", |row| row["FileName"] == "test").await;
+    assert_eq!(fields(&found)["ThreatName"], "EICAR_Test_File");
+    assert_eq!(fields(&found)["WasRemediated"], false);
+    assert_eq!(found["SHA1"], "3395856ce81f2b7382dee72602f798b642f14140");
+    if with_rules {
+        let found = world.event("AntivirusDetection", |row| row["FileName"] == "marked").await;
+        assert_eq!(fields(&found)["ThreatName"], "OwnRule");
+    }
+    let ended = world.event("AntivirusScanCompleted", |_| true).await;
+    assert_eq!(fields(&ended)["ActionId"], id.to_string());
+    assert!(world.path("sub/test").exists());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_goes_into_quarantine_by_policy() {
+    let mut world = World::start_with(json!({"quarantineDetections": true})).await;
+    std::fs::write(world.path("test"), test_file()).unwrap();
+    let scan = Command::RunAntiVirusScan { scan_type: ScanType::Full, rules: Vec::new() };
+    let (_, result) = world.order(scan).await;
+    assert!(result.error.unwrap().contains("1 detections, 1 files quarantined"));
+    assert!(!world.path("test").exists());
+    assert_eq!(vigie_sensor::quarantined(world.state.path()).unwrap().len(), 1);
+    world.stop().await;
+}
