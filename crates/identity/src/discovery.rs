@@ -132,13 +132,18 @@ fn instance(ask: &Ask) -> Result<Json, SignInError> {
         SignInError::new(50049, "invalid_instance", 400, text)
     };
     let (host, tenant) = known.ok_or_else(unknown)?;
+    // The port that the client dropped is still the one that it has to call.
+    let port = ask.base.rsplit_once(':').map(|(_, port)| port).filter(|p| !p.starts_with('/'));
+    let with_port =
+        port.and_then(|port| ask.directory.authority().known(&format!("{host}:{port}")));
+    let called = with_port.unwrap_or(host);
     let mut aliases: Vec<&str> =
         ask.directory.authority().hosts().iter().map(String::as_str).collect();
     aliases.sort_unstable();
     aliases.dedup();
     Ok(json!({
         "tenant_discovery_endpoint":
-            format!("https://{host}/{tenant}/v2.0/.well-known/openid-configuration"),
+            format!("https://{called}/{tenant}/v2.0/.well-known/openid-configuration"),
         "api-version": query.get("api-version").unwrap_or("1.1"),
         "metadata": [{ "preferred_network": host, "preferred_cache": host, "aliases": aliases }],
     }))

@@ -65,8 +65,14 @@ native = vigie(
 )[0]["appId"]
 os.environ["BROWSER"] = f"{sys.executable} {here}/browser.py %s {user} 'correct horse battery' &"
 
+
+def public_client():
+    """A new one remembers no earlier refusal, which MSAL repeats for a minute by itself."""
+    return msal.PublicClientApplication(native, authority=authority, instance_discovery=False)
+
+
 # MSAL: interactive, with consent on the way; then silently from its cache and by refresh token.
-public = msal.PublicClientApplication(native, authority=authority, instance_discovery=False)
+public = public_client()
 token = public.acquire_token_interactive(scopes, timeout=60)
 assert "access_token" in token, token
 assert token["id_token_claims"]["preferred_username"] == user, token
@@ -89,13 +95,13 @@ machines(token["access_token"])
 print("MSAL device code")
 
 # MSAL: user name and password, off and on.
-refused = public.acquire_token_by_username_password(user, password, scopes)
+refused = public_client().acquire_token_by_username_password(user, password, scopes)
 assert refused.get("error") == "unsupported_grant_type", refused
 vigie("tenant", "settings", "--password-grant", "true")
-token = public.acquire_token_by_username_password(user, password, scopes)
+token = public_client().acquire_token_by_username_password(user, password, scopes)
 assert "access_token" in token, token
 machines(token["access_token"])
-wrong = public.acquire_token_by_username_password(user, "wrong password", scopes)
+wrong = public_client().acquire_token_by_username_password(user, "wrong password", scopes)
 assert 50126 in wrong["error_codes"], wrong
 print("MSAL user name and password")
 
