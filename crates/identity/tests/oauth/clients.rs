@@ -12,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use vigie_contract::administration::*;
 
+/// What a test changes in the claims of an assertion.
+type Change<'c> = &'c dyn Fn(&mut Json);
+
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A key with its certificate.
@@ -218,7 +221,7 @@ async fn assertions_have_an_audience_a_subject_and_a_time() {
     };
     let now = world.clock.now().timestamp();
     let tenant = world.tenant;
-    let fine: &[(&str, &dyn Fn(&mut Json))] = &[
+    let fine: &[(&str, Change)] = &[
         ("v1", &|c| c["aud"] = format!("{BASE}/{tenant}/oauth2/token").into()),
         ("issuer", &|c| c["aud"] = format!("{BASE}/{tenant}/v2.0").into()),
         ("domain", &|c| c["aud"] = json!([format!("{BASE}/{tenant}/oauth2/v2.0/token")])),
@@ -236,7 +239,7 @@ async fn assertions_have_an_audience_a_subject_and_a_time() {
         let answer = sent(change).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text);
     }
-    let refusals: &[(&str, u64, &dyn Fn(&mut Json))] = &[
+    let refusals: &[(&str, u64, Change)] = &[
         ("another audience", 700027, &|c| c["aud"] = "https://other.example/token".into()),
         ("no audience", 700027, &|c| c["aud"] = Json::Null),
         ("another issuer", 700021, &|c| c["iss"] = Uuid::new_v4().to_string().into()),

@@ -197,7 +197,7 @@ async fn keys_rotate_without_an_outage_and_survive_a_restart() {
     world.clock.advance(TimeDelta::days(4));
     token(&world, &app, &secret).await;
     let kids: Vec<Json> = keys(&world).await.iter().map(|key| key["kid"].clone()).collect();
-    assert_eq!(kids, [second.clone()], "the old key has ended");
+    assert_eq!(kids, std::slice::from_ref(&second), "the old key has ended");
     let path = world.folder.path().join("state.db");
     let database = vigie_database::Database::open_file(&path).await.expect("opened");
     let master = vigie_identity::MasterKey::from_hex(&"5a".repeat(32)).expect("a key");

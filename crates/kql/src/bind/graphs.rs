@@ -35,6 +35,9 @@ enum Element {
     Edge(usize, bool),
 }
 
+/// Names of a pattern and what they stand for.
+type PatternNames = Vec<(String, Element)>;
+
 /// A pattern on its way to a plan.
 struct Pattern {
     names: Vec<(String, Element)>,
@@ -380,7 +383,7 @@ impl Binder<'_> {
         &mut self,
         written: &[GraphPath],
         operator: &str,
-    ) -> Bind<(Vec<MatchPath>, Vec<(String, Element)>)> {
+    ) -> Bind<(Vec<MatchPath>, PatternNames)> {
         let mut names: Vec<(String, Element)> = Vec::new();
         let (mut node_slots, mut edge_slots) = (0, 0);
         let mut paths = Vec::new();

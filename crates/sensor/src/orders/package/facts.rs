@@ -162,7 +162,7 @@ pub fn recent_files(executor: &Executor) -> Result<Value> {
         }
     });
     let complete = Instant::now() < until;
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(modified, ..)| std::cmp::Reverse(*modified));
     let total = found.len();
     found.truncate(MOST_RECENT);
     let files = found.into_iter().map(|(modified, path, size)| {

@@ -46,9 +46,12 @@ pub fn collect(executor: &Executor, run: &Run) -> OrderResult {
     }
 }
 
+/// Gathers what one file of a package tells.
+type Gather = fn(&Executor) -> Result<serde_json::Value>;
+
 fn build(executor: &Executor, run: &Run, path: &Path) -> Result<()> {
     let mut archive = Archive::create(path)?;
-    let parts: [(&str, fn(&Executor) -> Result<serde_json::Value>); 6] = [
+    let parts: [(&str, Gather); 6] = [
         ("machine.json", facts::machine),
         ("processes.json", facts::processes),
         ("network.json", facts::network),
