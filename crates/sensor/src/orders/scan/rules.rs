@@ -95,7 +95,7 @@ mod tests {
         let rules = Rules::new(Some(folder.path()), Vec::new(), &mut problems);
         assert!(problems[0].contains("broken.yara"), "{problems:?}");
         assert_eq!(rules.matches(&TEST_FILE.concat()), ["EICAR_Test_File"]);
-        assert!(rules.matches(&[b"x", TEST_FILE[0], TEST_FILE[1]].concat()).is_empty());
+        assert!(rules.matches(&[b"x".as_slice(), TEST_FILE[0], TEST_FILE[1]].concat()).is_empty());
         if cfg!(feature = "yara") {
             assert_eq!(rules.matches(b"a local-text"), ["local"]);
         } else {
