@@ -8,7 +8,7 @@ mod entities;
 
 use super::alerts::{self, NewAlert, Source};
 use super::machine_actions::{self, Investigated, NewAction, ORDERS_INVESTIGATE};
-use super::{machines, optional_time, whereabouts};
+use super::{machines, optional_time, scope, whereabouts};
 use crate::edge::{ApiError, Call, json};
 use crate::odata::{Collection, Property, Type};
 use crate::state::State;
@@ -61,7 +61,8 @@ struct Body {
 pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     let tenant = call.caller.tenant.to_string();
     advance(state, &tenant).await?;
-    let query = COLLECTION.query(&call, Some(&tenant))?;
+    let mut query = COLLECTION.query(&call, Some(&tenant))?;
+    scope::restrict(&mut query, &call, "t.machine");
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
     Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
@@ -71,7 +72,12 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
 pub async fn get(state: &State, call: Call) -> Result<Response, ApiError> {
     let tenant = call.caller.tenant.to_string();
     advance(state, &tenant).await?;
-    let entity = load(state, &tenant, &call.parameters[0]).await?;
+    let id = &call.parameters[0];
+    let entity = load(state, &tenant, id).await?;
+    let machine = entity["machineId"].as_str().unwrap_or_default();
+    if machines::visible(state, &call, machine).await.is_err() {
+        return Err(ApiError::not_found("Investigation", id));
+    }
     Ok(json(200, &COLLECTION.entity(&call, entity)))
 }
 
@@ -108,18 +114,24 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
     }
     machine_actions::expire(state).await?;
     let tenant = call.caller.tenant;
-    let machine = machines::load(state, &tenant.to_string(), &call.parameters[0]).await?;
+    let machine = machines::visible(state, &call, &call.parameters[0]).await?;
     let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
     let (machine, name) = (text("id"), text("computerDnsName"));
     let evidence = alerts::open_evidence(state, &tenant.to_string(), &machine).await?;
     let entities = entities::of_evidence(&evidence);
     let mut others = whereabouts::machines(state, tenant, &entities.sha1).await?;
     others.retain(|(other, _)| *other != machine);
+    let mut visible = Vec::with_capacity(others.len());
+    for other in others {
+        if machines::visible(state, &call, &other.0).await.is_ok() {
+            visible.push(other);
+        }
+    }
 
     let requestor = machine_actions::requestor(&call.caller);
     let (number, alert) =
         insert(state, tenant, (&machine, &name), &requestor, &body.comment).await?;
-    for (machine, machine_name) in std::iter::once((machine, name)).chain(others) {
+    for (machine, machine_name) in std::iter::once((machine, name)).chain(visible) {
         let new = NewAction {
             tenant,
             machine: machine.clone(),

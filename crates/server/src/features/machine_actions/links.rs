@@ -16,7 +16,7 @@ const LIFETIME: i64 = 1800;
 /// `GET /api/machineactions/{id}/getPackageUri`
 pub async fn package_uri(state: &State, call: Call) -> Result<Response, ApiError> {
     let id = call.parameters[0].to_lowercase();
-    let action = load(state, &call.caller.tenant.to_string(), &id).await?;
+    let action = load(state, &call, &id).await?;
     let is_package = action["type"] == "CollectInvestigationPackage";
     if !is_package || action["status"] != "Succeeded" {
         return Err(ApiError::not_found("Investigation package of action", &id));
@@ -29,7 +29,7 @@ pub async fn result_link(state: &State, call: Call) -> Result<Response, ApiError
     let id = call.parameters[0].to_lowercase();
     let index = call.parameters.get(1).and_then(|index| index.parse::<i64>().ok());
     let index = index.ok_or_else(|| ApiError::bad_request("index: a number is expected"))?;
-    load(state, &call.caller.tenant.to_string(), &id).await?;
+    load(state, &call, &id).await?;
     link(state, &call, &id, index, "Result of the command of action").await
 }
 

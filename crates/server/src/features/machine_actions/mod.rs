@@ -31,7 +31,7 @@ pub use store::{
 };
 pub use trail::list as log;
 
-use super::{optional_time, time_text};
+use super::{machines, optional_time, scope, time_text};
 use crate::edge::{ApiError, Call, json};
 use crate::odata::{Collection, Property, Type};
 use crate::state::State;
@@ -122,6 +122,7 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     store::expire(state).await?;
     let mut query = COLLECTION.query(&call, Some(&call.caller.tenant.to_string()))?;
     query.restrict("t.type <> $", ORDERS_INVESTIGATE.into());
+    scope::restrict(&mut query, &call, "t.machine");
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
     Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
@@ -130,20 +131,27 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
 /// `GET /api/machineactions/{id}`
 pub async fn get(state: &State, call: Call) -> Result<Response, ApiError> {
     store::expire(state).await?;
-    let entity = load(state, &call.caller.tenant.to_string(), &call.parameters[0]).await?;
+    let entity = load(state, &call, &call.parameters[0]).await?;
     Ok(json(200, &COLLECTION.entity(&call, entity)))
 }
 
-/// One action of a tenant.
-async fn load(state: &State, tenant: &str, id: &str) -> Result<Json, ApiError> {
+/// One action on a machine that the caller may see.
+async fn load(state: &State, call: &Call, id: &str) -> Result<Json, ApiError> {
     let sql = format!(
         "SELECT {} FROM machine_actions t WHERE t.tenant = $1 AND t.id = $2 AND t.type <> $3",
         COLLECTION.columns
     );
+    let tenant = call.caller.tenant.to_string();
     let values = [tenant.into(), id.to_lowercase().into(), ORDERS_INVESTIGATE.into()];
     let rows = state.database.read(&sql, &values).await?;
-    let row = rows.first().ok_or_else(|| ApiError::not_found("Machine action", id))?;
-    entity(row)
+    let unknown = || ApiError::not_found("Machine action", id);
+    let action = entity(rows.first().ok_or_else(unknown)?)?;
+    let machine = action["machineId"].as_str().unwrap_or_default();
+    match machines::visible(state, call, machine).await {
+        Ok(_) => Ok(action),
+        Err(error) if error.status == 404 => Err(unknown()),
+        Err(error) => Err(error),
+    }
 }
 
 fn entity(row: &Row) -> Result<Json, ApiError> {

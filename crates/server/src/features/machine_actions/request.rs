@@ -136,7 +136,7 @@ pub async fn stop_and_quarantine(state: &State, call: Call) -> Result<Response, 
         return Err(ApiError::new(400, "InvalidHashValue", message));
     }
     let tenant = call.caller.tenant;
-    let machine = machines::load(state, &tenant.to_string(), &call.parameters[0]).await?;
+    let machine = machines::visible(state, &call, &call.parameters[0]).await?;
     let machine = machine["id"].as_str().unwrap_or_default();
     let known_paths = whereabouts::paths(state, tenant, machine, &sha1).await?;
     let command = Command::StopAndQuarantineFile { sha1: sha1.clone(), known_paths };
@@ -153,11 +153,12 @@ fn body(call: &Call) -> Result<Body, ApiError> {
     Ok(body)
 }
 
-/// Who asked, as the API shows it: an application by its name.
+/// Who asked, as the API shows it: a user by the principal name, an application by its name.
 pub fn requestor(caller: &Caller) -> String {
-    match caller.app_name.as_str() {
-        "" => caller.app_id.to_string(),
-        name => name.to_owned(),
+    match (&caller.user, caller.app_name.as_str()) {
+        (Some(user), _) => user.principal_name.clone(),
+        (None, "") => caller.app_id.to_string(),
+        (None, name) => name.to_owned(),
     }
 }
 
@@ -165,7 +166,7 @@ pub fn requestor(caller: &Caller) -> String {
 pub async fn give(state: &State, call: Call, wanted: Wanted) -> Result<Response, ApiError> {
     store::expire(state).await?;
     let tenant = call.caller.tenant;
-    let machine = machines::load(state, &tenant.to_string(), &call.parameters[0]).await?;
+    let machine = machines::visible(state, &call, &call.parameters[0]).await?;
     let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
     let new = NewAction {
         tenant,
@@ -187,7 +188,7 @@ pub async fn give(state: &State, call: Call, wanted: Wanted) -> Result<Response,
     transaction.commit().await?;
     state.waiting.wake(&new.machine);
     state.publish.notify_one();
-    let entity = load(state, &tenant.to_string(), &id.to_string()).await?;
+    let entity = load(state, &call, &id.to_string()).await?;
     let status = call.operation.success_status.unwrap_or(201);
     Ok(json(status, &COLLECTION.entity(&call, entity)))
 }
@@ -209,11 +210,11 @@ fn permission(kind: &str) -> &'static str {
 pub async fn cancel(state: &State, call: Call) -> Result<Response, ApiError> {
     let body: CancelBody = if call.body.is_empty() { CancelBody::default() } else { call.json()? };
     store::expire(state).await?;
-    let tenant = call.caller.tenant.to_string();
-    let action = load(state, &tenant, &call.parameters[0]).await?;
+    let action = load(state, &call, &call.parameters[0]).await?;
     let text = |name: &str| action[name].as_str().unwrap_or_default();
     let needed = permission(text("type"));
-    if !call.caller.roles.iter().any(|role| role == needed) {
+    let held = call.caller.user.as_ref().map_or(&call.caller.roles, |user| &user.scopes);
+    if !held.iter().any(|permission| permission == needed) {
         let message = format!("Missing application roles. API required roles: {needed}");
         return Err(ApiError::new(403, "Forbidden", message));
     }
@@ -221,6 +222,6 @@ pub async fn cancel(state: &State, call: Call) -> Result<Response, ApiError> {
     let by = requestor(&call.caller);
     store::cancel(state, machine, id, &by, body.comment.as_deref()).await?;
     state.waiting.wake(machine);
-    let entity = load(state, &tenant, id).await?;
+    let entity = load(state, &call, id).await?;
     Ok(json(200, &COLLECTION.entity(&call, entity)))
 }
