@@ -29,9 +29,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Most rows of the input that are worked on at once, so that rows which become many do not
-/// fill the memory.
-const SLICE: usize = 1024;
+/// Rows of the input that are worked on at once, at first and at most.
+const SLICES: (usize, usize) = (16, 8192);
+/// Rows that are made at once, as far as the rows before tell: what becomes many rows must not fill
+/// the memory.
+const MADE: usize = 32_768;
 
 /// Rows that an operator made of some rows.
 pub struct RowsMade {
@@ -325,17 +327,26 @@ impl ExecutionPlan for RowWiseExec {
     ) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         let (exec, schema) = (self.clone(), self.schema());
-        let slices = input.flat_map(move |batch| {
-            let (exec, schema) = (exec.clone(), exec.schema());
-            let slices: Box<dyn Iterator<Item = Result<RecordBatch>> + Send> = match batch {
-                Err(error) => Box::new(std::iter::once(Err(error))),
-                Ok(batch) => Box::new((0..batch.num_rows()).step_by(SLICE).map(move |at| {
-                    let rows = SLICE.min(batch.num_rows() - at);
-                    exec.made(&batch.slice(at, rows), &schema)
-                })),
-            };
-            futures::stream::iter(slices)
+        let made_schema = schema.clone();
+        let state = (input, None::<(RecordBatch, usize)>, SLICES.0);
+        let made = futures::stream::try_unfold(state, move |(mut input, waiting, slice)| {
+            let (exec, schema) = (exec.clone(), made_schema.clone());
+            async move {
+                let (batch, at) = match waiting {
+                    Some(waiting) => waiting,
+                    None => match input.next().await.transpose()? {
+                        Some(batch) => (batch, 0),
+                        None => return Ok(None),
+                    },
+                };
+                let rows = slice.min(batch.num_rows() - at);
+                let made = exec.made(&batch.slice(at, rows), &schema)?;
+                let each = made.num_rows().div_ceil(rows.max(1)).max(1);
+                let slice = (MADE / each).clamp(1, SLICES.1);
+                let waiting = (at + rows < batch.num_rows()).then_some((batch, at + rows));
+                Ok(Some((made, (input, waiting, slice))))
+            }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, slices)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, made)))
     }
 }

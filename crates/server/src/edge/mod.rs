@@ -51,17 +51,21 @@ impl Call {
             .map_err(|error| ApiError::body(format!("Request body is incorrect: {error}")))
     }
 
-    /// Who calls, as entities name them.
+    /// Who calls, as entities name them: a user by the principal name, an application by its name.
     pub fn actor(&self) -> String {
-        match self.caller.app_name.as_str() {
-            "" => self.caller.app_id.to_string(),
-            name => name.to_owned(),
+        match (&self.caller.user, self.caller.app_name.as_str()) {
+            (Some(user), _) => user.principal_name.clone(),
+            (None, "") => self.caller.app_id.to_string(),
+            (None, name) => name.to_owned(),
         }
     }
 
     /// Who calls, by the id that does not change with a name.
     pub fn creator(&self) -> String {
-        self.caller.app_id.to_string()
+        match &self.caller.user {
+            Some(_) => self.caller.object_id.to_string(),
+            None => self.caller.app_id.to_string(),
+        }
     }
 
     /// The value of a parameter of the query that is no option of OData.

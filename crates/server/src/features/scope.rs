@@ -3,6 +3,7 @@
 use crate::edge::Call;
 use crate::odata::Query;
 use serde_json::Value as Json;
+use vigie_contract::administration::UNASSIGNED;
 use vigie_identity::Caller;
 
 /// Names of the device groups that the caller may see; `None` for all machines of the tenant, which
@@ -19,7 +20,8 @@ pub fn restrict(query: &mut Query, call: &Call, machine: &str) {
     query.require(match names.is_empty() {
         true => "1 = 0".to_owned(),
         false => format!(
-            "EXISTS (SELECT 1 FROM machines g WHERE g.id = {machine} AND g.group_name IN ({}))",
+            "EXISTS (SELECT 1 FROM machines g WHERE g.id = {machine} AND \
+             COALESCE(g.group_name, '{UNASSIGNED}') IN ({}))",
             names.join(", ")
         ),
     });
@@ -28,5 +30,6 @@ pub fn restrict(query: &mut Query, call: &Call, machine: &str) {
 /// Whether the caller may see a machine, told by the machine's entity.
 pub fn is_visible(call: &Call, machine: &Json) -> bool {
     let Some(groups) = device_groups(&call.caller) else { return true };
-    machine["rbacGroupName"].as_str().is_some_and(|name| groups.iter().any(|group| group == name))
+    let name = machine["rbacGroupName"].as_str().unwrap_or(UNASSIGNED);
+    groups.iter().any(|group| group == name)
 }

@@ -128,7 +128,7 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
         }
     }
 
-    let requestor = machine_actions::requestor(&call.caller);
+    let requestor = call.actor();
     let (number, alert) =
         insert(state, tenant, (&machine, &name), &requestor, &body.comment).await?;
     for (machine, machine_name) in std::iter::once((machine, name)).chain(visible) {

@@ -2,7 +2,7 @@
 
 mod form;
 
-use super::{machine_actions, time_text};
+use super::time_text;
 use crate::edge::{ApiError, Call, json};
 use crate::odata::{Collection, Property, Type};
 use crate::state::State;
@@ -89,7 +89,7 @@ pub async fn upload(state: &State, call: Call) -> Result<Response, ApiError> {
     let tenant = call.caller.tenant.to_string();
     let sha256: String =
         Sha256::digest(&form.content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let created_by = machine_actions::requestor(&call.caller);
+    let created_by = call.actor();
     let now = state.now();
     let mut insert =
         "INSERT INTO library_files (tenant, name, sha256, size, content, description, \

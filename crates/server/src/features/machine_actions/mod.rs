@@ -21,7 +21,6 @@ mod uploads;
 pub use delivery::{Waiting, fetch, run as run_deliveries, serve};
 pub use links::{download, package_uri, result_link};
 pub use live_response::run_live_response;
-pub use request::requestor;
 pub use request::{
     cancel, collect_package, isolate, offboard, restrict, scan, stop_and_quarantine, unisolate,
     unrestrict,

@@ -9,7 +9,6 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use vigie_contract::sensor::{Command, IsolationType, ScanType};
-use vigie_identity::Caller;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -153,15 +152,6 @@ fn body(call: &Call) -> Result<Body, ApiError> {
     Ok(body)
 }
 
-/// Who asked, as the API shows it: a user by the principal name, an application by its name.
-pub fn requestor(caller: &Caller) -> String {
-    match (&caller.user, caller.app_name.as_str()) {
-        (Some(user), _) => user.principal_name.clone(),
-        (None, "") => caller.app_id.to_string(),
-        (None, name) => name.to_owned(),
-    }
-}
-
 /// Writes the action and wakes the machine's sensor.
 pub async fn give(state: &State, call: Call, wanted: Wanted) -> Result<Response, ApiError> {
     store::expire(state).await?;
@@ -174,7 +164,7 @@ pub async fn give(state: &State, call: Call, wanted: Wanted) -> Result<Response,
         machine_name: text("computerDnsName"),
         kind: wanted.kind,
         scope: wanted.scope,
-        requestor: requestor(&call.caller),
+        requestor: call.actor(),
         app_id: Some(call.caller.app_id),
         comment: wanted.comment,
         command: wanted.command,
@@ -219,7 +209,7 @@ pub async fn cancel(state: &State, call: Call) -> Result<Response, ApiError> {
         return Err(ApiError::new(403, "Forbidden", message));
     }
     let (id, machine) = (text("id"), text("machineId"));
-    let by = requestor(&call.caller);
+    let by = call.actor();
     store::cancel(state, machine, id, &by, body.comment.as_deref()).await?;
     state.waiting.wake(machine);
     let entity = load(state, &call, id).await?;

@@ -1,5 +1,6 @@
 //! What callers change of machines: tags and the device value.
 
+use super::report::assign_group;
 use super::{COLLECTION, list_of, visible};
 use crate::edge::body::choice;
 use crate::edge::{ApiError, Call, json};
@@ -32,6 +33,7 @@ pub async fn set_tag(state: &State, call: Call) -> Result<Response, ApiError> {
     let id = machine["id"].as_str().unwrap_or_default();
     let mut transaction = state.database.begin().await?;
     change_tag(&mut transaction, id, &body.value, action == "Add").await?;
+    assign_group(state, &mut transaction, id).await?;
     transaction.commit().await?;
     changed(state, &call, id).await
 }
@@ -63,6 +65,7 @@ pub async fn set_tag_of_many(state: &State, call: Call) -> Result<Response, ApiE
     let mut transaction = state.database.begin().await?;
     for id in &ids {
         change_tag(&mut transaction, id, &body.value, action == "Add").await?;
+        assign_group(state, &mut transaction, id).await?;
     }
     transaction.commit().await?;
     list_of(state, &call, &ids).await
@@ -120,6 +123,7 @@ pub async fn update(state: &State, call: Call) -> Result<Response, ApiError> {
     if let Some(tags) = tags {
         let set = "UPDATE machines SET tags = $1 WHERE id = $2";
         transaction.execute(set, &[json!(tags).to_string().into(), id.into()]).await?;
+        assign_group(state, &mut transaction, id).await?;
     }
     transaction.commit().await?;
     changed(state, &call, id).await

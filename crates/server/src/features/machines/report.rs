@@ -3,6 +3,8 @@
 use crate::edge::ApiError;
 use crate::state::State;
 use serde_json::json;
+use uuid::Uuid;
+use vigie_contract::administration::DeviceGroup;
 use vigie_contract::sensor::{IpAddress, MachineReport};
 use vigie_database::Transaction;
 
@@ -47,7 +49,28 @@ pub async fn store_report(
     transaction.execute(update, &values).await?;
     store_addresses(state.now(), transaction, machine, report).await?;
     store_users(transaction, machine, report).await?;
+    assign_group(state, transaction, machine).await?;
     merge(transaction, machine, report).await
+}
+
+/// Puts a machine into the device group whose rules it meets, told by its name, tags and system.
+pub async fn assign_group(
+    state: &State,
+    transaction: &mut Transaction,
+    machine: &str,
+) -> Result<(), ApiError> {
+    let select = "SELECT tenant, name, tags, os_platform FROM machines WHERE id = $1";
+    let rows = transaction.read(select, &[machine.into()]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let tenant = Uuid::try_parse(row.text(0)?).map_err(ApiError::internal)?;
+    let tags: Vec<String> = serde_json::from_str(row.text(2)?).map_err(ApiError::internal)?;
+    let groups = state.directory.device_groups(tenant).await?;
+    let group = DeviceGroup::of(&groups, row.text(1)?, &tags, row.text(3)?);
+    let set = "UPDATE machines SET group_id = $1, group_name = $2 WHERE id = $3";
+    let name = group.map(|group| group.content.name.clone());
+    let values = [group.map_or(0, |group| group.id).into(), name.into(), machine.into()];
+    transaction.execute(set, &values).await?;
+    Ok(())
 }
 
 /// Keeps since when and until when the machine had each address.
