@@ -12,7 +12,9 @@ use std::path::Path;
 use uuid::Uuid;
 use vigie_contract::clock::Clock;
 use vigie_hunting::lake::{Lake, LakeConfig, LakeError};
-use vigie_hunting::{Database, Engine, EngineConfig, Limits, QueryError, ResultTable, Stage};
+use vigie_hunting::{
+    Database, Engine, EngineConfig, ExternalSources, Limits, QueryError, ResultTable, Stage,
+};
 
 /// The tenant of a data folder that no server has used.
 pub const OFFLINE_TENANT: Uuid = Uuid::from_u128(1);
@@ -33,6 +35,10 @@ pub struct HuntOptions {
     /// Print a stage of the query's way instead of running it
     #[arg(long, value_enum)]
     show: Option<Shown>,
+    /// Folder, or beginning of an http(s) address, that the query may read with externaldata; without
+    /// a server only
+    #[arg(long, value_name = "SOURCE")]
+    allow_external: Vec<String>,
     /// Answer queries on standard input, one JSON object a line
     #[arg(long, hide = true)]
     serve_stdio: bool,
@@ -60,12 +66,15 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     if let Some(now) = options.now {
         clock.advance(now - clock.now());
     }
+    let external = ExternalSources::allow(&options.allow_external).map_err(anyhow::Error::msg)?;
+    let mut config = EngineConfig::new(clock.clone());
+    config.external = external;
     if options.serve_stdio {
         let database = match &options.api.folder.data {
             Some(folder) => lake(folder, clock.clone(), &options.api).await?,
             None => Database::Empty,
         };
-        return serve_stdio(&Engine::new(EngineConfig::new(clock))?, &database).await;
+        return serve_stdio(&Engine::new(config)?, &database).await;
     }
     let query = text(options.query.as_deref().unwrap_or_default())?;
     if let Some(shown) = options.show {
@@ -80,7 +89,7 @@ pub async fn run(options: HuntOptions) -> Result<()> {
             Some(folder) => lake(folder, clock.clone(), &options.api).await?,
             None => Database::Empty,
         };
-        let engine = Engine::new(EngineConfig::new(clock))?;
+        let engine = Engine::new(config)?;
         let explained = engine.explain(&database, &query, stage).await;
         print!("{}", explained.map_err(|error| rejected(error, &query))?);
         return Ok(());
@@ -88,10 +97,12 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     if let Some(folder) = &options.api.folder.data {
         anyhow::ensure!(folder.is_dir(), "{} is no folder", folder.display());
         if let Some((lake, tenant)) = open_folder(folder, clock.clone(), &options.api).await? {
-            return offline(lake, tenant, &query, options.output, clock).await;
+            return offline(lake, tenant, &query, options.output, config).await;
         }
     }
     anyhow::ensure!(options.now.is_none(), "--now: a server has its own clock");
+    let own = options.allow_external.is_empty();
+    anyhow::ensure!(own, "--allow-external: a server is told by 'vigie serve --allow-external'");
     online(&options, &query).await
 }
 
@@ -160,9 +171,9 @@ async fn offline(
     tenant: Uuid,
     query: &str,
     format: HuntFormat,
-    clock: Clock,
+    config: EngineConfig,
 ) -> Result<()> {
-    let engine = Engine::new(EngineConfig::new(clock))?;
+    let engine = Engine::new(config)?;
     let database = Database::Lake { lake: lake.clone(), tenant };
     let limits = Limits { rows: usize::MAX >> 1, bytes: usize::MAX >> 2, ..Limits::default() };
     let result = engine.run(&database, query, &limits).await;

@@ -42,6 +42,9 @@ pub struct ServeOptions {
     /// Let tenants hunt without measure: as many calls and as long as they like
     #[arg(long, env = "VIGIE_NO_QUOTAS")]
     no_quotas: bool,
+    /// Folder, or beginning of an http(s) address, that queries may read with externaldata
+    #[arg(long, value_name = "SOURCE", env = "VIGIE_ALLOW_EXTERNAL", value_delimiter = ',')]
+    allow_external: Vec<String>,
     /// Bring tenants to the state that a file describes, once started
     #[arg(long, value_name = "FILE")]
     apply: Option<PathBuf>,
@@ -155,6 +158,7 @@ async fn start(options: &ServeOptions) -> Result<Running> {
         database: options.database.clone(),
         master_key: options.master_key.clone(),
         quotas: !options.no_quotas,
+        external: options.allow_external.clone(),
         clock: Clock::default(),
     })
     .await;

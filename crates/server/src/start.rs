@@ -18,7 +18,7 @@ use vigie_contract::administration::{
 use vigie_contract::clock::Clock;
 use vigie_database::Database;
 use vigie_hunting::lake::{Lake, LakeConfig, LakeError};
-use vigie_hunting::{Engine, EngineConfig};
+use vigie_hunting::{Engine, EngineConfig, ExternalSources};
 use vigie_identity::{Authority, Directory, MasterKey};
 
 /// How a server runs.
@@ -40,6 +40,8 @@ pub struct ServerConfig {
     pub master_key: Option<String>,
     /// Whether tenants may call and hunt only as often as the service's documentation says.
     pub quotas: bool,
+    /// Folders and beginnings of addresses that `externaldata` may read.
+    pub external: Vec<String>,
     pub clock: Clock,
 }
 
@@ -142,7 +144,10 @@ impl Server {
         let directory = directory.map_err(|error| other(&error))?;
         directory.set_authority(Authority::new(&public_url(&config, address), &names(&config)));
         features::migrate(&database).await.map_err(|error| other(&error))?;
-        let engine = Engine::new(EngineConfig::new(config.clock.clone()));
+        let mut engine = EngineConfig::new(config.clock.clone());
+        engine.external = ExternalSources::allow(&config.external)
+            .map_err(|reason| StartError::Other(format!("externaldata: {reason}")))?;
+        let engine = Engine::new(engine);
         let stop = CancellationToken::new();
         let state = State {
             directory: directory.clone(),

@@ -40,6 +40,7 @@ pub fn config(data: &TempDir, clock: &Clock) -> ServerConfig {
         database: None,
         master_key: None,
         quotas: true,
+        external: Vec::new(),
         clock: clock.clone(),
     }
 }
