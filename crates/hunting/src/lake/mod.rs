@@ -149,8 +149,8 @@ struct Background {
 struct Shared {
     config: LakeConfig,
     wal_folder: PathBuf,
-    /// Holds the exclusive lock on the root as long as it is open.
-    _lock: File,
+    /// Holds the exclusive lock on the root until the lake is closed.
+    lock: Mutex<Option<File>>,
     tables: RwLock<HashMap<(Uuid, &'static str), Arc<Table>>>,
     sequences: Mutex<Sequences>,
     /// Taken by `close`.
@@ -248,7 +248,8 @@ impl Lake {
     }
 
     /// Writes everything to Parquet and ends the background work. Later calls fail with
-    /// [`LakeError::Closed`]; queries under way can finish.
+    /// [`LakeError::Closed`]; queries under way can finish, unless whoever opens the folder next
+    /// removes their files.
     pub async fn close(&self) -> Result<(), LakeError> {
         self.background.cancel.cancel();
         let task = self.background.task.lock().take();
@@ -261,6 +262,7 @@ impl Lake {
         if let Some(writer) = writer {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
+        drop(self.shared.lock.lock().take());
         flushed.map(|_| ())
     }
 }

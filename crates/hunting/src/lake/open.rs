@@ -36,7 +36,7 @@ impl Lake {
         let lock = lock(&config.root)?;
         let shared = Arc::new(Shared {
             wal_folder,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
             tables: RwLock::new(HashMap::new()),
             sequences: Mutex::new(Sequences::new()),
             log: Mutex::new(None),

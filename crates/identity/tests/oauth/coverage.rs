@@ -53,7 +53,7 @@ fn every_must_has_a_test_and_every_should_one_or_a_reason() {
     let deviations = std::fs::read_to_string(root.join("docs/deviations.md")).expect("read");
     let mut page = String::from(
         "# Coverage of the authorization server's checklist\n\n\
-         Written by the test `coverage` of `vigie-identity` (`UPDATE=1` writes it anew). The numbers \
+         Written by the test `coverage` of `vigie-identity` (`VIGIE_UPDATE=1` writes it anew). The numbers \
          are those of the\nproject's checklist for an authorization server, drawn from RFC 6749, 6750, \
          7009, 7521, 7523, 7636,\n7662, 8252, 8628, 8725, 9068, 9207, 9700, OpenID Connect and \
          observed clients.\n\n| # | level | what | tests |\n|---|---|---|---|\n",
@@ -76,10 +76,10 @@ fn every_must_has_a_test_and_every_should_one_or_a_reason() {
         page.push_str(&format!("| {number} | {level} | {what} | {told} |\n"));
     }
     let file = root.join("docs/oauth-coverage.md");
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("VIGIE_UPDATE").is_some() {
         std::fs::write(&file, &page).expect("written");
     }
     assert!(missing.is_empty(), "no test names {missing:?}");
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(written == page, "docs/oauth-coverage.md is old: UPDATE=1 writes it anew");
+    assert!(written == page, "docs/oauth-coverage.md is old: VIGIE_UPDATE=1 writes it anew");
 }

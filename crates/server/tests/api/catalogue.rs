@@ -233,6 +233,10 @@ fn compare(operation: &str, example: &Json, found: &Json, place: &str, out: &mut
     }
 }
 
+/// They answer when a sensor has sent what they lead to: `responses` and `live_response`.
+const LINKS: &[&str] =
+    &["machineActions.getPackageUri", "machineActions.getLiveResponseResultDownloadLink"];
+
 #[tokio::test]
 async fn answers_have_the_shape_of_the_documented_examples() {
     let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts");
@@ -250,7 +254,7 @@ async fn answers_have_the_shape_of_the_documented_examples() {
     let (mut differences, mut compared) = (Vec::new(), 0);
     for facts in operations.as_array().expect("a list") {
         let Some(operation) = facts["id"].as_str().and_then(operation) else { continue };
-        if operation.method != "GET" {
+        if operation.method != "GET" || LINKS.contains(&operation.id.as_str()) {
             continue;
         }
         let answer = world.get(&things.path(&world, operation), &token).await;

@@ -62,8 +62,8 @@ async fn rules_are_kept_run_and_raise_alerts() {
     );
     let listed = world.get(&base, &admin).await.body;
     let listed = listed["value"].as_array().expect("a list");
-    assert_eq!(listed.iter().filter(|rule| rule["builtIn"] == true).count(), 12);
-    assert_eq!(listed.len(), 13);
+    assert_eq!(listed.iter().filter(|rule| rule["builtIn"] == true).count(), 13);
+    assert_eq!(listed.len(), 14);
     let built_in = format!("{base}/{}", listed[0]["id"].as_str().expect("an id"));
     assert_eq!(world.get(&built_in, &admin).await.status, 200);
     assert_eq!(world.call(Method::DELETE, &built_in, &admin, None).await.status, 403);

@@ -289,3 +289,62 @@ async fn the_directory_is_administered_over_the_wire() {
     assert_eq!(get("audit?colour=red").await.status, 400);
     context.world.stop().await;
 }
+
+#[tokio::test]
+async fn a_custom_role_counts_on_the_machines_of_its_device_groups() {
+    let context = Context::start().await;
+    let world = &context.world;
+    let base = format!("/admin/v1/tenants/{}", context.tenant);
+    let plant = world.sensor("press.plant.example").await;
+    let office = world.sensor("desk.office.example").await;
+    let upn = format!("fitter@{}", world.first.domain);
+    let new = json!({"userPrincipalName": upn, "password": PASSWORD});
+    assert_eq!(world.post(&format!("{base}/users"), &context.admin, new).await.status, 201);
+    for (name, members) in [("fitters", vec![upn.as_str()]), ("clerks", Vec::new())] {
+        let group = json!({"displayName": name, "members": members});
+        context.set(Method::PUT, "groups", group).await;
+    }
+    let permissions = ["ViewData", "ActiveRemediationActions", "AlertsInvestigation"];
+    let role = json!({"displayName": "fitter", "permissions": permissions, "groups": ["fitters"]});
+    context.set(Method::PUT, "roles", role).await;
+    for (rank, name, user_group, tag) in
+        [(1, "Plant", "fitters", "plant"), (2, "Office", "clerks", "office")]
+    {
+        let rule = json!({"property": "tag", "operator": "equals", "value": tag});
+        let group = json!({"name": name, "rank": rank, "rules": [rule], "groups": [user_group]});
+        context.set(Method::PUT, "devicegroups", group).await;
+    }
+    let boss = context.token("boss", &["Machine.ReadWrite", "Machine.Isolate"]).await;
+    for (machine, tag) in [(plant.id(), "plant"), (office.id(), "office")] {
+        let path = format!("/api/machines/{machine}/tags");
+        let tagged = world.post(&path, &boss, json!({"Value": tag, "Action": "Add"})).await;
+        assert_eq!(tagged.status, 200, "{}", tagged.body);
+    }
+    let order = json!({"Comment": "c", "IsolationType": "Full"});
+    let isolate = |machine: &str| format!("/api/machines/{machine}/isolate");
+    let ordered = world.post(&isolate(office.id()), &boss, order.clone()).await;
+    assert_eq!(ordered.status, 201, "{}", ordered.body);
+    assert_eq!(ordered.body["requestor"], format!("boss@{}", world.first.domain));
+    let foreign = ordered.body["id"].as_str().expect("an id").to_owned();
+
+    let scopes = ["Machine.Read", "Machine.ReadWrite", "Machine.Isolate"];
+    let fitter = context.token("fitter", &scopes).await;
+    let listed = world.get("/api/machines", &fitter).await.body;
+    let listed = listed["value"].as_array().expect("a list");
+    let names: Vec<&Json> = listed.iter().map(|machine| &machine["rbacGroupName"]).collect();
+    assert_eq!(names, [&json!("Plant")], "{listed:?}");
+    assert_eq!(world.get(&format!("/api/machines/{}", office.id()), &fitter).await.status, 404);
+    assert_eq!(world.post(&isolate(office.id()), &fitter, order.clone()).await.status, 404);
+    assert_eq!(world.get(&format!("/api/machineactions/{foreign}"), &fitter).await.status, 404);
+    let cancel = format!("/api/machineactions/{foreign}/cancel");
+    let cancelled = world.post(&cancel, &fitter, json!({"Comment": "c"})).await;
+    assert_eq!(cancelled.status, 404, "{}", cancelled.body);
+    assert_eq!(world.get("/api/machineactions", &fitter).await.body["value"], json!([]));
+    let own = world.post(&isolate(plant.id()), &fitter, order).await;
+    assert_eq!(own.status, 201, "{}", own.body);
+    assert_eq!(own.body["requestor"], upn);
+    let cancel = format!("/api/machineactions/{}/cancel", own.body["id"].as_str().expect("an id"));
+    let cancelled = world.post(&cancel, &fitter, json!({"Comment": "c"})).await;
+    assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+    context.world.stop().await;
+}
