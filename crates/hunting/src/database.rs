@@ -87,6 +87,14 @@ impl Database {
         }
     }
 
+    /// Whether a table has no rows at present.
+    pub(crate) fn is_vacant(&self, name: &str) -> bool {
+        match self {
+            Database::Lake { lake, tenant } => lake.is_vacant(*tenant, name),
+            Database::Empty | Database::Samples => true,
+        }
+    }
+
     pub(crate) fn provider(&self, name: &str) -> Result<Arc<dyn TableProvider>, QueryError> {
         let unknown = || QueryError::Internal(format!("the engine has no table {name}"));
         match self {

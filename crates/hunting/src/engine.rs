@@ -13,7 +13,7 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -90,7 +90,7 @@ pub struct Engine {
 
 struct Shared {
     config: EngineConfig,
-    environment: Arc<RuntimeEnv>,
+    session: SessionState,
     /// `None` only while dropping.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -121,7 +121,8 @@ impl Engine {
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()?;
-        Ok(Engine { shared: Arc::new(Shared { config, environment, runtime: Some(runtime) }) })
+        let session = session(&config, environment);
+        Ok(Engine { shared: Arc::new(Shared { config, session, runtime: Some(runtime) }) })
     }
 
     /// Runs a query. Dropping the future cancels it.
@@ -187,24 +188,9 @@ impl Engine {
         Planner::new(context, database, plugins, &self.shared.config.external)
     }
 
+    /// A session of its own for each query; what they share is made once.
     fn context(&self) -> SessionContext {
-        let mut config = SessionConfig::new()
-            .with_target_partitions(self.shared.config.threads.max(1))
-            .with_batch_size(8192)
-            .with_collect_statistics(true);
-        let options = config.options_mut();
-        options.execution.parquet.pushdown_filters = true;
-        options.execution.parquet.reorder_filters = true;
-        // It compares estimates of nullability that differ for expressions which both sides share.
-        options.execution.skip_physical_aggregate_schema_check = true;
-        options.sql_parser.enable_ident_normalization = false;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(self.shared.environment.clone())
-            .with_default_features()
-            .with_query_planner(Arc::new(Physical))
-            .build();
-        SessionContext::new_with_state(state)
+        SessionContext::new_with_state(self.shared.session.clone())
     }
 
     async fn run_here(
@@ -366,6 +352,26 @@ impl<T> Future for AbortOnDrop<T> {
     ) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.0).poll(context)
     }
+}
+
+/// What all sessions begin with.
+fn session(config: &EngineConfig, environment: Arc<RuntimeEnv>) -> SessionState {
+    let mut settings = SessionConfig::new()
+        .with_target_partitions(config.threads.max(1))
+        .with_batch_size(8192)
+        .with_collect_statistics(true);
+    let options = settings.options_mut();
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    // It compares estimates of nullability that differ for expressions which both sides share.
+    options.execution.skip_physical_aggregate_schema_check = true;
+    options.sql_parser.enable_ident_normalization = false;
+    SessionStateBuilder::new()
+        .with_config(settings)
+        .with_runtime_env(environment)
+        .with_default_features()
+        .with_query_planner(Arc::new(Physical))
+        .build()
 }
 
 /// DataFusion's planner, and the nodes of our own.

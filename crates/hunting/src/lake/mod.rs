@@ -228,6 +228,14 @@ impl Lake {
         statistics
     }
 
+    /// Whether a tenant has no row in a table.
+    pub(crate) fn is_vacant(&self, tenant: Uuid, table: &str) -> bool {
+        let Some(shape) = shape::shape(table) else { return true };
+        let tables = self.shared.tables.read();
+        let found = tables.get(&(tenant, shape.name));
+        found.is_none_or(|table| table.statistics().rows == 0)
+    }
+
     /// Memory that rows not yet in Parquet take.
     pub fn memory_bytes(&self) -> usize {
         self.shared.hot_bytes.load(Ordering::Relaxed)
@@ -241,7 +249,6 @@ impl Lake {
     /// The rows of a table as the engine reads them, `None` for a name that is no hunting table.
     /// Strings, guids and dynamics are `Utf8View`, times `Int64` ticks of 100 ns since 0001-01-01;
     /// the hidden column [`INGESTION_TIME`] comes last.
-    #[allow(dead_code, reason = "the engine's entry; tests use it until then")]
     pub(crate) fn table(&self, tenant: Uuid, table: &str) -> Option<Arc<dyn TableProvider>> {
         let shape = shape::shape(table)?;
         Some(Arc::new(scan::LakeTable::new(self.shared.clone(), self.shared.table(tenant, shape))))

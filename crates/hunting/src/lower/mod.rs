@@ -29,7 +29,7 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::functions_aggregate::expr_fn as agg;
-use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, Union, ident, lit};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -318,17 +318,22 @@ impl<'a> Planner<'a> {
                     self.computed(columns, arrays)?
                 }
                 Node::Union { inputs } => {
+                    // `search *` names every table, and a tenant has rows in a few.
+                    let mut read: Vec<&Plan> =
+                        inputs.iter().filter(|input| !self.is_vacant(input)).collect();
+                    if read.is_empty() {
+                        read.extend(inputs.first());
+                    }
                     let mut all = Vec::new();
-                    for input in inputs {
-                        all.push(self.lower(input).await?);
+                    for input in read {
+                        all.push(Arc::new(self.lower(input).await?));
                     }
-                    let mut all = all.into_iter();
-                    let first = all.next().ok_or_else(|| unsupported("a union of nothing"))?;
-                    let mut builder = LogicalPlanBuilder::from(first);
-                    for next in all {
-                        builder = builder.union(next)?;
+                    match all.len() {
+                        0 => return Err(unsupported("a union of nothing")),
+                        1 => Arc::unwrap_or_clone(all.remove(0)),
+                        // All at once: the schema of many pairs in pairs costs their square.
+                        _ => LogicalPlan::Union(Union::try_new_with_loose_types(all)?),
                     }
-                    builder.build()?
                 }
                 Node::GetSchema { of } => {
                     let rows = of.iter().enumerate().map(|(at, column)| {
@@ -455,6 +460,24 @@ impl<'a> Planner<'a> {
                 other => return Err(unsupported(&format!("operator '{}'", other.name()))),
             })
         })
+    }
+
+    /// Whether a plan has no rows for sure, because its table has none.
+    fn is_vacant(&self, plan: &Plan) -> bool {
+        let mut plan = plan;
+        loop {
+            plan = match &*plan.node {
+                Node::Table { name } => return self.database.is_vacant(name),
+                Node::Filter { input, .. }
+                | Node::Project { input, .. }
+                | Node::Serialize { input }
+                | Node::Take { input, .. }
+                | Node::Sort { input, .. }
+                | Node::Top { input, .. }
+                | Node::Distinct { input } => input,
+                _ => return false,
+            };
+        }
     }
 
     fn expressions(&self) -> Lower<'_> {
