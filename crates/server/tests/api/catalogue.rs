@@ -19,6 +19,7 @@ struct Things {
     action: String,
     indicator: String,
     scan: String,
+    investigation: String,
 }
 
 impl Things {
@@ -33,6 +34,7 @@ impl Things {
             "Indicators" => self.indicator.clone(),
             "Authenticated scans" if operation.id.contains("Agents") => self.machine.clone(),
             "Authenticated scans" => self.scan.clone(),
+            _ if operation.path.starts_with("/api/investigations") => self.investigation.clone(),
             _ if operation.path.to_lowercase().starts_with("/api/machineactions") => {
                 self.action.clone()
             }
@@ -136,6 +138,9 @@ async fn furnish(world: &World, token: &str) -> Things {
         "Timestamp": world.clock.now().to_rfc3339(), "AdditionalFields": {"AvMode": "0", "Name": MARK},
     });
     sensor.send(json!({"DeviceTvmInfoGathering": [gathered]})).await;
+    let start = json!({"Comment": MARK});
+    let path = format!("/api/machines/{machine}/startInvestigation");
+    let investigation = world.post(&path, token, start).await.body;
     let id = |entity: &Json| match &entity["id"] {
         Json::String(id) => id.clone(),
         other => panic!("no id: {other} in {entity}"),
@@ -146,6 +151,7 @@ async fn furnish(world: &World, token: &str) -> Things {
         action: id(&action),
         indicator: id(&indicator),
         scan: id(&scan),
+        investigation: id(&investigation),
     }
 }
 
