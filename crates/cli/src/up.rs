@@ -278,7 +278,7 @@ impl Running {
         let (url, tenant) = (&self.url, &first.tenant);
         let ca = self.local.ca_file.display();
         println!(
-            "\nAn application that may read, hunt, raise alerts and isolate. Its secret is shown"
+            "\nAn application that may read, hunt, raise alerts and order responses. Its secret is shown"
         );
         println!("now and never again:");
         println!("  application  {}", first.app_id);
