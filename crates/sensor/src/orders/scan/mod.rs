@@ -6,7 +6,6 @@
 
 mod clamav;
 mod rules;
-#[cfg(feature = "yara")]
 mod yara;
 
 use super::executor::{Executor, Run};

@@ -1,7 +1,5 @@
-//! What files are compared with: the antivirus test file, and YARA rules where this sensor was built
-//! with them (feature `yara`).
+//! What files are compared with: the antivirus test file, and YARA rules.
 
-#[cfg(feature = "yara")]
 use super::yara::Engine;
 use std::path::Path;
 
@@ -19,7 +17,6 @@ pub struct Text {
 }
 
 pub struct Rules {
-    #[cfg(feature = "yara")]
     engine: Engine,
 }
 
@@ -28,21 +25,7 @@ impl Rules {
     /// used is added to the problems.
     pub fn new(folder: Option<&Path>, mut texts: Vec<Text>, problems: &mut Vec<String>) -> Rules {
         texts.extend(folder.map(|folder| local(folder, problems)).unwrap_or_default());
-        #[cfg(not(feature = "yara"))]
-        if !texts.is_empty() {
-            let bytes: usize = texts.iter().map(|text| text.rules.len()).sum();
-            let names: Vec<String> = texts.into_iter().map(|text| text.name).collect();
-            problems.push(format!(
-                "this sensor was built without YARA: {} files of rules ({bytes} bytes) are not \
-                 used: {}",
-                names.len(),
-                names.join(", ")
-            ));
-        }
-        Rules {
-            #[cfg(feature = "yara")]
-            engine: Engine::new(&texts, problems),
-        }
+        Rules { engine: Engine::new(&texts, problems) }
     }
 
     /// Names of what a file's bytes are.
@@ -52,7 +35,6 @@ impl Rules {
         if rest.is_some_and(|rest| rest.starts_with(TEST_FILE[1])) {
             names.push("EICAR_Test_File".to_owned());
         }
-        #[cfg(feature = "yara")]
         names.extend(self.engine.matches(bytes));
         names
     }
@@ -96,10 +78,6 @@ mod tests {
         assert!(problems[0].contains("broken.yara"), "{problems:?}");
         assert_eq!(rules.matches(&TEST_FILE.concat()), ["EICAR_Test_File"]);
         assert!(rules.matches(&[b"x".as_slice(), TEST_FILE[0], TEST_FILE[1]].concat()).is_empty());
-        if cfg!(feature = "yara") {
-            assert_eq!(rules.matches(b"a local-text"), ["local"]);
-        } else {
-            assert!(problems[1].contains("without YARA: 1 files"), "{problems:?}");
-        }
+        assert_eq!(rules.matches(b"a local-text"), ["local"]);
     }
 }
