@@ -8,12 +8,14 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use vigie_contract::clock::Clock;
+use vigie_contract::function::SavedFunction;
 use vigie_hunting::lake::{Lake, LakeConfig, LakeError};
 use vigie_hunting::{
-    Database, Engine, EngineConfig, ExternalSources, Limits, QueryError, ResultTable, Stage,
+    Database, Engine, EngineConfig, ExternalSources, Limits, QueryError, ResultTable,
+    SavedFunctions, Stage,
 };
 
 /// The tenant of a data folder that no server has used.
@@ -39,6 +41,9 @@ pub struct HuntOptions {
     /// a server only
     #[arg(long, value_name = "SOURCE")]
     allow_external: Vec<String>,
+    /// Function that the query may call, as a YAML file of 'vigie function add'; without a server only
+    #[arg(long, value_name = "FILE")]
+    function: Vec<PathBuf>,
     /// Answer queries on standard input, one JSON object a line
     #[arg(long, hide = true)]
     serve_stdio: bool,
@@ -66,6 +71,7 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     if let Some(now) = options.now {
         clock.advance(now - clock.now());
     }
+    let functions = functions(&options.function)?;
     let external = ExternalSources::allow(&options.allow_external).map_err(anyhow::Error::msg)?;
     let mut config = EngineConfig::new(clock.clone());
     config.external = external;
@@ -74,7 +80,7 @@ pub async fn run(options: HuntOptions) -> Result<()> {
             Some(folder) => lake(folder, clock.clone(), &options.api).await?,
             None => Database::Empty,
         };
-        return serve_stdio(&Engine::new(config)?, &database).await;
+        return serve_stdio(&Engine::new(config)?, &extended(database, functions)).await;
     }
     let query = text(options.query.as_deref().unwrap_or_default())?;
     if let Some(shown) = options.show {
@@ -89,6 +95,7 @@ pub async fn run(options: HuntOptions) -> Result<()> {
             Some(folder) => lake(folder, clock.clone(), &options.api).await?,
             None => Database::Empty,
         };
+        let database = extended(database, functions);
         let engine = Engine::new(config)?;
         let explained = engine.explain(&database, &query, stage).await;
         print!("{}", explained.map_err(|error| rejected(error, &query))?);
@@ -97,13 +104,41 @@ pub async fn run(options: HuntOptions) -> Result<()> {
     if let Some(folder) = &options.api.folder.data {
         anyhow::ensure!(folder.is_dir(), "{} is no folder", folder.display());
         if let Some((lake, tenant)) = open_folder(folder, clock.clone(), &options.api).await? {
-            return offline(lake, tenant, &query, options.output, config).await;
+            let database = Database::Lake { lake: lake.clone(), tenant };
+            let database = extended(database, functions);
+            return offline(lake, &database, &query, options.output, config).await;
         }
     }
     anyhow::ensure!(options.now.is_none(), "--now: a server has its own clock");
+    let own = options.function.is_empty();
+    anyhow::ensure!(own, "--function: a server is told by 'vigie function add'");
     let own = options.allow_external.is_empty();
     anyhow::ensure!(own, "--allow-external: a server is told by 'vigie serve --allow-external'");
     online(&options, &query).await
+}
+
+/// Each checked beside those before it.
+fn functions(files: &[PathBuf]) -> Result<Option<SavedFunctions>> {
+    let mut all: Vec<SavedFunction> = Vec::new();
+    let of = |all: &[SavedFunction]| {
+        SavedFunctions::new(all.iter().map(|f| (&*f.name, &*f.parameters, &*f.query)))
+    };
+    for file in files {
+        let new = crate::function::read(file)?;
+        let checked = of(&all).check(&new.name, &new.parameters, &new.query);
+        checked
+            .map_err(|error| rejected(error, &new.query))
+            .with_context(|| file.display().to_string())?;
+        all.push(new);
+    }
+    Ok((!all.is_empty()).then(|| of(&all)))
+}
+
+fn extended(database: Database, functions: Option<SavedFunctions>) -> Database {
+    match functions {
+        Some(functions) => database.with(functions),
+        None => database,
+    }
 }
 
 /// The rows of a folder that no server serves.
@@ -168,15 +203,14 @@ pub async fn open_folder(
 
 async fn offline(
     lake: Lake,
-    tenant: Uuid,
+    database: &Database,
     query: &str,
     format: HuntFormat,
     config: EngineConfig,
 ) -> Result<()> {
     let engine = Engine::new(config)?;
-    let database = Database::Lake { lake: lake.clone(), tenant };
     let limits = Limits { rows: usize::MAX >> 1, bytes: usize::MAX >> 2, ..Limits::default() };
-    let result = engine.run(&database, query, &limits).await;
+    let result = engine.run(database, query, &limits).await;
     let result = result.map_err(|error| rejected(error, query))?;
     for table in &result.tables {
         write(table, format)?;

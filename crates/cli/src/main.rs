@@ -6,6 +6,7 @@ mod application;
 mod detection;
 mod document;
 mod folder;
+mod function;
 mod hunt;
 mod import;
 mod lab;
@@ -66,6 +67,8 @@ enum Command {
     Actions(resources::ActionsOptions),
     /// Custom detections: rules in KQL that raise alerts
     Detection(detection::DetectionOptions),
+    /// Saved functions: queries that other queries call by name
+    Function(function::FunctionOptions),
     /// Print an access token for the API
     Token(api::TokenOptions),
 }
@@ -111,6 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Alerts(options) => resources::alerts(options).await,
         Command::Actions(options) => resources::actions(options).await,
         Command::Detection(options) => detection::run(options).await,
+        Command::Function(options) => function::run(options).await,
         Command::Token(options) => api::token(options).await,
     }
 }

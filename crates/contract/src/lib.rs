@@ -5,6 +5,7 @@ pub mod administration;
 pub mod clock;
 pub mod detection;
 pub mod directory;
+pub mod function;
 pub mod operations;
 pub mod resources;
 pub mod sensor;

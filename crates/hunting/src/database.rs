@@ -20,6 +20,31 @@ pub enum Database {
     Empty,
     /// The two sample tables that Kusto's documentation reads, without a row.
     Samples,
+    /// Hunting tables, and functions that somebody keeps beside them.
+    Extended { tables: Box<Database>, functions: SavedFunctions },
+}
+
+/// Saved functions beside the hunting tables. Cheap to clone.
+#[derive(Clone)]
+pub struct SavedFunctions(Arc<schema::Database>);
+
+impl SavedFunctions {
+    /// Functions by name, parameters and query, the last two as [`vigie_kql::saved::text`] takes them.
+    pub fn new<'f>(functions: impl IntoIterator<Item = (&'f str, &'f str, &'f str)>) -> Self {
+        let mut database = HUNTING.clone();
+        for (name, parameters, query) in functions {
+            database.add_function(name, &vigie_kql::saved::text(parameters, query));
+        }
+        SavedFunctions(Arc::new(database))
+    }
+
+    /// Whether a further function is right; its query may call these.
+    ///
+    /// Errors: those of [`vigie_kql::saved::check`].
+    pub fn check(&self, name: &str, parameters: &str, query: &str) -> Result<(), QueryError> {
+        let checked = vigie_kql::saved::check(name, parameters, query, &self.0);
+        checked.map_err(QueryError::Rejected)
+    }
 }
 
 /// The hunting tables as the binder sees them.
@@ -80,8 +105,14 @@ pub(crate) fn columns(table: &Table) -> Vec<Column> {
 }
 
 impl Database {
-    pub(crate) fn schema(&self) -> &'static schema::Database {
+    /// The same tables, and functions.
+    pub fn with(self, functions: SavedFunctions) -> Database {
+        Database::Extended { tables: Box::new(self), functions }
+    }
+
+    pub(crate) fn schema(&self) -> &schema::Database {
         match self {
+            Database::Extended { functions, .. } => &functions.0,
             Database::Samples => &SAMPLE_TABLES,
             Database::Lake { .. } | Database::Empty => &HUNTING,
         }
@@ -92,6 +123,7 @@ impl Database {
         match self {
             Database::Lake { lake, tenant } => lake.is_vacant(*tenant, name),
             Database::Empty | Database::Samples => true,
+            Database::Extended { tables, .. } => tables.is_vacant(name),
         }
     }
 
@@ -99,6 +131,7 @@ impl Database {
         let unknown = || QueryError::Internal(format!("the engine has no table {name}"));
         match self {
             Database::Lake { lake, tenant } => lake.table(*tenant, name).ok_or_else(unknown),
+            Database::Extended { tables, .. } => tables.provider(name),
             Database::Empty | Database::Samples => {
                 let columns = self.schema().table(name).ok_or_else(unknown)?;
                 let fields = columns.iter().map(|column| {

@@ -5,19 +5,12 @@ use crate::error::{Limit, QueryError};
 use crate::external::ExternalSources;
 use crate::lower::Planner;
 use crate::result::{QueryResult, ResultTable, bytes_of};
-use crate::row_wise::RowWisePlanner;
+use crate::session::Session;
 use arrow::array::RecordBatch;
-use async_trait::async_trait;
-use datafusion::catalog::Session;
-use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlanBuilder;
 use futures::StreamExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -90,7 +83,7 @@ pub struct Engine {
 
 struct Shared {
     config: EngineConfig,
-    session: SessionState,
+    session: Session,
     /// `None` only while dropping.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -121,7 +114,7 @@ impl Engine {
             .with_memory_pool(Arc::new(FairSpillPool::new(config.memory_bytes)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()?;
-        let session = session(&config, environment);
+        let session = Session::new(&config, environment);
         Ok(Engine { shared: Arc::new(Shared { config, session, runtime: Some(runtime) }) })
     }
 
@@ -161,7 +154,6 @@ impl Engine {
     /// Binds a query; plugins whose columns depend on data run here, one after the other.
     async fn bind(
         &self,
-        context: &SessionContext,
         database: &Database,
         text: &str,
     ) -> Result<(Query, Vec<RecordBatch>), QueryError> {
@@ -172,25 +164,15 @@ impl Engine {
             let options = BindOptions { now, schemas: Schemas::Known(known.clone()) };
             let query = bind(text, database.schema(), &options).map_err(QueryError::Rejected)?;
             let Some(open) = &query.open else { return Ok((query, batches)) };
-            let mut planner = self.planner(context, database, &batches);
+            let mut planner = self.planner(database, &batches);
             let (columns, batch) = planner.open(open).await?;
             known.push(columns);
             batches.push(batch);
         }
     }
 
-    fn planner<'a>(
-        &'a self,
-        context: &'a SessionContext,
-        database: &'a Database,
-        plugins: &'a [RecordBatch],
-    ) -> Planner<'a> {
-        Planner::new(context, database, plugins, &self.shared.config.external)
-    }
-
-    /// A session of its own for each query; what they share is made once.
-    fn context(&self) -> SessionContext {
-        SessionContext::new_with_state(self.shared.session.clone())
+    fn planner<'a>(&'a self, database: &'a Database, plugins: &'a [RecordBatch]) -> Planner<'a> {
+        Planner::new(&self.shared.session, database, plugins, &self.shared.config.external)
     }
 
     async fn run_here(
@@ -200,14 +182,13 @@ impl Engine {
         limits: &Limits,
     ) -> Result<QueryResult, QueryError> {
         let began = Instant::now();
-        let context = self.context();
-        let (query, plugins) = self.bind(&context, database, text).await?;
+        let (query, plugins) = self.bind(database, text).await?;
         let mut tables = Vec::new();
-        let mut planner = self.planner(&context, database, &plugins);
+        let mut planner = self.planner(database, &plugins);
         for plan in &query.statements {
             let lowered = planner.plan(plan).await?;
             let bounded = LogicalPlanBuilder::from(lowered).limit(0, Some(limits.rows))?.build()?;
-            let mut rows = context.execute_logical_plan(bounded).await?.execute_stream().await?;
+            let mut rows = self.shared.session.stream(&bounded).await?;
             let mut table = ResultTable { columns: plan.columns.clone(), batches: Vec::new() };
             let mut bytes = 0usize;
             while let Some(batch) = rows.next().await {
@@ -230,12 +211,11 @@ impl Engine {
     /// Errors: those of [`Engine::run`] that do not need a row.
     pub async fn compile(&self, database: &Database, text: &str) -> Result<Duration, QueryError> {
         let began = Instant::now();
-        let context = self.context();
-        let (query, plugins) = self.bind(&context, database, text).await?;
-        let mut planner = self.planner(&context, database, &plugins);
+        let (query, plugins) = self.bind(database, text).await?;
+        let mut planner = self.planner(database, &plugins);
         for plan in &query.statements {
             let lowered = planner.plan(plan).await?;
-            context.state().create_physical_plan(&lowered).await?;
+            self.shared.session.state.create_physical_plan(&lowered).await?;
         }
         Ok(began.elapsed())
     }
@@ -269,15 +249,14 @@ impl Engine {
             }
             _ => {}
         }
-        let context = self.context();
-        let (query, plugins) = self.bind(&context, database, text).await?;
+        let (query, plugins) = self.bind(database, text).await?;
         if stage == Stage::Plan {
             return Ok(query.to_string());
         }
-        let mut planner = self.planner(&context, database, &plugins);
+        let mut planner = self.planner(database, &plugins);
         for plan in &query.statements {
             let lowered = planner.plan(plan).await?;
-            let state = context.state();
+            let state = &self.shared.session.state;
             let optimized = state.optimize(&lowered)?;
             if stage == Stage::Logical {
                 let _ = writeln!(out, "{}", optimized.display_indent());
@@ -351,43 +330,5 @@ impl<T> Future for AbortOnDrop<T> {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.0).poll(context)
-    }
-}
-
-/// What all sessions begin with.
-fn session(config: &EngineConfig, environment: Arc<RuntimeEnv>) -> SessionState {
-    let mut settings = SessionConfig::new()
-        .with_target_partitions(config.threads.max(1))
-        .with_batch_size(8192)
-        .with_collect_statistics(true);
-    let options = settings.options_mut();
-    options.execution.parquet.pushdown_filters = true;
-    options.execution.parquet.reorder_filters = true;
-    // It compares estimates of nullability that differ for expressions which both sides share.
-    options.execution.skip_physical_aggregate_schema_check = true;
-    options.sql_parser.enable_ident_normalization = false;
-    SessionStateBuilder::new()
-        .with_config(settings)
-        .with_runtime_env(environment)
-        .with_default_features()
-        .with_query_planner(Arc::new(Physical))
-        .build()
-}
-
-/// DataFusion's planner, and the nodes of our own.
-#[derive(Debug)]
-struct Physical;
-
-#[async_trait]
-impl QueryPlanner for Physical {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        session: &dyn Session,
-    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let own: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(RowWisePlanner)];
-        DefaultPhysicalPlanner::with_extension_planners(own)
-            .create_physical_plan(plan, session)
-            .await
     }
 }

@@ -13,9 +13,10 @@ mod lower;
 mod operators;
 mod result;
 mod row_wise;
+mod session;
 mod sketches;
 
-pub use database::Database;
+pub use database::{Database, SavedFunctions};
 pub use engine::{Engine, EngineConfig, Limits, Stage};
 pub use error::{Limit, QueryError};
 pub use external::ExternalSources;

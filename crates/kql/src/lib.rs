@@ -14,6 +14,7 @@ pub mod parser;
 pub mod plan;
 pub mod plan_text;
 pub mod reference;
+pub mod saved;
 pub mod schema;
 pub mod syntax;
 pub mod types;

@@ -54,7 +54,8 @@ impl Database {
         self.tables.insert(name.into(), columns.into());
     }
 
-    /// Adds a function that is written in the language: `text` is `(parameters) { body }`.
+    /// Adds a function that is written in the language: `text` is `(parameters) { body }`
+    /// ([`crate::saved::text`]).
     pub fn add_function(&mut self, name: impl Into<String>, text: &str) {
         self.functions.insert(name.into(), Function::Query { text: text.into() });
     }

@@ -149,16 +149,9 @@ pub fn find(name: &str) -> Option<RowFunction> {
                 source.replace(wanted, new)
             })
         },
-        "replace_regex" | "replace" => |call, cells| {
-            // `replace(regex, rewrite, source)` is the older order.
-            let _ = call;
-            let (source, pattern, new) =
-                (cells[0].as_text(), cells[1].as_text(), cells[2].as_text());
-            let new = rewrite(new);
-            with_regex(pattern, |regex| {
-                Cell::text(regex.replace_all(source, new.as_str()).into_owned())
-            })
-        },
+        "replace_regex" => |_, cells| replaced(&cells[0], &cells[1], &cells[2]),
+        // The older function has another order: what to find, what to put, where.
+        "replace" => |_, cells| replaced(&cells[2], &cells[0], &cells[1]),
         "trim" => |_, cells| trimmed(cells, true, true),
         "trim_start" => |_, cells| trimmed(cells, true, false),
         "trim_end" => |_, cells| trimmed(cells, false, true),
@@ -287,6 +280,13 @@ fn hash<'a, D: Digest>(ty: Type, cell: &Cell<'_>) -> Cell<'a> {
         return Cell::text("");
     }
     Cell::text(D::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn replaced(source: &Cell, pattern: &Cell, new: &Cell) -> Cell {
+    let new = rewrite(new.as_text());
+    with_regex(pattern.as_text(), |regex| {
+        Cell::text(regex.replace_all(source.as_text(), new.as_str()).into_owned())
+    })
 }
 
 /// RE2's `\1` in the crate's `${1}`.

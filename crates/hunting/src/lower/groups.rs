@@ -1,6 +1,7 @@
 //! `mv-apply`, `partition` and what else works on groups of rows: `top-nested`, `scan`, `take` of
 //! each group.
 
+use super::columns::projected;
 use super::{Planner, hidden, schema_of};
 use crate::error::QueryError;
 use crate::expressions::{column_name, typed, unsupported};
@@ -115,7 +116,7 @@ impl<'a> Planner<'a> {
         exprs.extend(outer.iter().map(ident));
         let key = typed(self.expressions().expr(by)?, by.ty, lowered.schema())?;
         exprs.push(key.alias(&group));
-        let rows = LogicalPlanBuilder::from(lowered).project(exprs)?.build()?;
+        let rows = projected(lowered, exprs)?;
         self.contexts.push(rows);
         let made = self.lower(inner).await;
         self.contexts.pop();
@@ -123,7 +124,7 @@ impl<'a> Planner<'a> {
         let mut exprs: Vec<Df> =
             (0..inner.columns.len()).map(|at| ident(column_name(at))).collect();
         exprs.extend(outer.iter().map(ident));
-        Ok(LogicalPlanBuilder::from(made).project(exprs)?.build()?)
+        projected(made, exprs)
     }
 
     /// Level by level: an aggregate for each value below the values kept above, the best ones kept.

@@ -1,26 +1,32 @@
 //! `join` and `lookup`.
 
+use super::columns::projected;
 use super::{Planner, filled, hidden};
 use crate::error::QueryError;
 use crate::expressions::{column_name, typed};
 use datafusion::common::{Column as DfColumn, JoinType, NullEquality};
-use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident};
+use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use vigie_kql::plan::{Column, Expr, JoinKind};
 
 impl Planner<'_> {
+    /// `output` are places of the result with the column of both sides that comes there; sides may
+    /// lack what is not read.
     pub(super) fn join(
         &self,
         kind: JoinKind,
         (left, lefts): (LogicalPlan, &[Column]),
         (right, rights): (LogicalPlan, &[Column]),
         on: &[(Expr, Expr)],
-        output: &[usize],
+        output: &[(usize, usize)],
     ) -> Result<LogicalPlan, QueryError> {
         let (left_hidden, right_hidden) = (hidden(&left), hidden(&right));
         // Sides with names that differ, keys as columns of their own behind.
         let side =
             |plan: LogicalPlan, width: usize, prefix: &str, keys: Vec<&Expr>, kept: &[String]| {
+                let there =
+                    |at: &usize| plan.schema().has_column_with_unqualified_name(&column_name(*at));
                 let mut exprs: Vec<Df> = (0..width)
+                    .filter(there)
                     .map(|at| ident(column_name(at)).alias(format!("{prefix}{at}")))
                     .collect();
                 for (at, key) in keys.iter().enumerate() {
@@ -28,7 +34,7 @@ impl Planner<'_> {
                     exprs.push(value.alias(format!("{prefix}k{at}")));
                 }
                 exprs.extend(kept.iter().map(|name| ident(name).alias(format!("{prefix}{name}"))));
-                Ok::<_, QueryError>(LogicalPlanBuilder::from(plan).project(exprs)?)
+                Ok::<_, QueryError>(LogicalPlanBuilder::from(projected(plan, exprs)?))
             };
         let left_keys = on.iter().map(|(l, _)| l).collect();
         let mut left = side(left, lefts.len(), "l", left_keys, &left_hidden)?;
@@ -44,8 +50,12 @@ impl Planner<'_> {
         };
         if kind == JoinKind::InnerUnique {
             let by: Vec<Df> = keys("l").into_iter().map(Df::Column).collect();
-            let all: Vec<Df> = (0..lefts.len())
-                .map(|at| ident(format!("l{at}")))
+            let names = left.schema().fields().iter().map(|field| field.name().clone());
+            let own = (0..lefts.len()).map(|at| format!("l{at}"));
+            let names: std::collections::HashSet<String> = names.collect();
+            let all: Vec<Df> = own
+                .filter(|name| names.contains(name))
+                .map(ident)
                 .chain(by.iter().cloned())
                 .chain(left_hidden.iter().map(|name| ident(format!("l{name}"))))
                 .collect();
@@ -67,13 +77,13 @@ impl Planner<'_> {
         // A side without a match has nulls, where Kusto's strings are "".
         let fill_left = matches!(kind, JoinKind::RightOuter | JoinKind::FullOuter);
         let fill_right = matches!(kind, JoinKind::LeftOuter | JoinKind::FullOuter);
-        let exprs = output.iter().enumerate().map(|(at, from)| {
+        let exprs = output.iter().map(|(at, from)| {
             let (name, ty, fill) = match from.checked_sub(lefts.len()) {
                 None => (format!("l{from}"), lefts[*from].ty, fill_left),
                 Some(right) => (format!("r{right}"), rights[right].ty, fill_right),
             };
             let value = if fill { filled(ident(name), ty) } else { ident(name) };
-            value.alias(column_name(at))
+            value.alias(column_name(*at))
         });
         let mut exprs: Vec<Df> = exprs.collect();
         let lefts_only = matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti);
@@ -89,6 +99,10 @@ impl Planner<'_> {
                 exprs.push(ident(format!("r{name}")).alias(name));
             }
         }
-        Ok(joined.project(exprs)?.build()?)
+        if exprs.is_empty() {
+            // Rows without a column would lose their number.
+            exprs.push(lit(true).alias("u"));
+        }
+        projected(joined.build()?, exprs)
     }
 }

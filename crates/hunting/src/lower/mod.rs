@@ -1,15 +1,16 @@
 //! Bound plans → DataFusion plans. Columns are `c0`, `c1` … by position, so that names of a query
 //! never meet DataFusion's rules for names.
-
 //!
 //! Besides its columns an operator hands on hidden ones, whose names begin with `g`: the group that a
 //! row belongs to inside `mv-apply` and `partition`. Operators that look at several rows look at
 //! rows of one group only, so that a sub-query is carried out once for all groups.
 
+mod columns;
 mod groups;
 mod join;
 mod needs;
 mod range;
+mod rows;
 mod scan;
 mod subqueries;
 mod summarize;
@@ -22,24 +23,22 @@ use crate::external::ExternalSources;
 use crate::functions::arrow_type;
 use crate::operators;
 use crate::row_wise::{RowOperator, row_wise};
-use arrow::array::{ArrayRef, RecordBatch};
+use crate::session::Session;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, ScalarValue};
+use columns::{ordered, projected};
+use datafusion::common::ScalarValue;
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::functions_aggregate::expr_fn as agg;
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, Union, ident, lit};
-use datafusion::prelude::SessionContext;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use subqueries::SubQueries;
-use vigie_kql::plan::{
-    Column, ExpandItem, ExpandKind, Expr, ExprKind, Graph, INGESTION_TIME, Node, Plan, SortKey,
-};
+use vigie_kql::plan::{Column, ExpandItem, ExpandKind, Expr, Node, Plan};
 use vigie_kql::types::{Type, Value};
 
 /// Most rows of a sub-query that become a list.
@@ -47,7 +46,7 @@ const LONGEST_LIST: usize = 1_000_000;
 
 /// One query on its way to rows.
 pub struct Planner<'a> {
-    pub context: &'a SessionContext,
+    pub session: &'a Session,
     pub database: &'a Database,
     pub results: SubResults,
     /// Rows of shared plans that are read more than once, by id.
@@ -66,17 +65,17 @@ pub struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub fn new(
-        context: &'a SessionContext,
+        session: &'a Session,
         database: &'a Database,
         plugins: &'a [RecordBatch],
         external: &'a ExternalSources,
     ) -> Planner<'a> {
-        let pool = context.runtime_env().memory_pool.clone();
+        let pool = session.state.runtime_env().memory_pool.clone();
         Planner {
             external,
             needs: needs::Needs::default(),
             held: MemoryConsumer::new("rows in memory").register(&pool),
-            context,
+            session,
             database,
             results: SubResults::default(),
             shared_rows: HashMap::new(),
@@ -165,7 +164,7 @@ impl<'a> Planner<'a> {
 
     /// Runs a plan; its batches count as memory of the query until it ends.
     pub async fn batches(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>, QueryError> {
-        let mut stream = self.context.execute_logical_plan(plan).await?.execute_stream().await?;
+        let mut stream = self.session.stream(&plan).await?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch?;
@@ -179,7 +178,7 @@ impl<'a> Planner<'a> {
         Box::pin(async move {
             let columns = &plan.columns;
             Ok(match &*plan.node {
-                Node::Table { name } => self.table(name, columns)?,
+                Node::Table { name } => self.table(name, plan)?,
                 Node::Values { rows } => self.values(columns, rows)?,
                 Node::Print { items } => {
                     let one = LogicalPlanBuilder::empty(true).build()?;
@@ -242,9 +241,7 @@ impl<'a> Planner<'a> {
                     let input = self.lower(input).await?;
                     let random = datafusion::functions::math::expr_fn::random();
                     let sort = random.sort(true, false);
-                    LogicalPlanBuilder::from(input)
-                        .sort_with_limit(vec![sort], Some(count))?
-                        .build()?
+                    ordered(input, vec![sort], Some(count))?
                 }
                 Node::SampleDistinct { input, count, of } => {
                     let count = self.count(count)?;
@@ -282,7 +279,7 @@ impl<'a> Planner<'a> {
                         true => counted.build()?,
                         false => {
                             let exprs = std::iter::once(ident("c0")).chain(groups);
-                            counted.project(exprs.collect::<Vec<_>>())?.build()?
+                            projected(counted.build()?, exprs.collect())?
                         }
                     }
                 }
@@ -299,7 +296,10 @@ impl<'a> Planner<'a> {
                     let rights = right.columns.clone();
                     let left = self.lower(left).await?;
                     let right = self.lower(right).await?;
-                    self.join(*kind, (left, &lefts), (right, &rights), on, output)?
+                    let needed = |at: &usize| self.needs.column(plan, *at);
+                    let output = output.iter().copied().enumerate().filter(|(at, _)| needed(at));
+                    let output: Vec<_> = output.collect();
+                    self.join(*kind, (left, &lefts), (right, &rights), on, &output)?
                 }
                 Node::IpLookup { input, table, keys, v6, unmatched } => {
                     let (width, wide) = (input.columns.len(), table.columns.len());
@@ -326,7 +326,8 @@ impl<'a> Planner<'a> {
                     }
                     let mut all = Vec::new();
                     for input in read {
-                        all.push(Arc::new(self.lower(input).await?));
+                        let lowered = self.lower(input).await?;
+                        all.push(Arc::new(self.alike(lowered, input)?));
                     }
                     match all.len() {
                         0 => return Err(unsupported("a union of nothing")),
@@ -484,24 +485,6 @@ impl<'a> Planner<'a> {
         Lower { results: &self.results }
     }
 
-    /// Runs a plan; its rows in their order, as one batch.
-    async fn rows(&self, plan: LogicalPlan) -> Result<RecordBatch, QueryError> {
-        let schema = plan.schema().inner().clone();
-        let batches = self.batches(plan).await?;
-        let schema = batches.first().map_or(schema, |batch| batch.schema());
-        Ok(arrow::compute::concat_batches(&schema, &batches).map_err(DataFusionError::from)?)
-    }
-
-    /// The rows of a graph's nodes and edges.
-    async fn graph(&mut self, graph: &'a Graph) -> Result<(RecordBatch, RecordBatch), QueryError> {
-        let nodes = self.lower(&graph.nodes).await?;
-        not_in_groups(&nodes, "graph-match")?;
-        let nodes = self.rows(nodes).await?;
-        let edges = self.lower(&graph.edges).await?;
-        not_in_groups(&edges, "graph-match")?;
-        Ok((nodes, self.rows(edges).await?))
-    }
-
     /// An operator that looks at one row at a time: it reads `values` and makes the columns `made`.
     async fn row_wise(
         &mut self,
@@ -523,230 +506,13 @@ impl<'a> Planner<'a> {
             names.push(format!("x{at}"));
             exprs.push(value.alias(&names[at]));
         }
-        let input = LogicalPlanBuilder::from(lowered).project(exprs)?.build()?;
+        let input = projected(lowered, exprs)?;
         let field = |at: &usize| Field::new(column_name(*at), arrow_type(columns[*at].ty), true);
         let rows = row_wise(input, operator, names, made.iter().map(field).collect())?;
         let there = |name: &String| rows.schema().has_column_with_unqualified_name(name);
         let ordered = (0..columns.len()).map(column_name).chain(kept).filter(there).map(ident);
         let ordered: Vec<Df> = ordered.collect();
-        Ok(LogicalPlanBuilder::from(rows).project(ordered)?.build()?)
-    }
-
-    /// The rows of `input` with further values behind its columns, hidden columns last.
-    async fn rows_with(
-        &mut self,
-        input: &'a Plan,
-        values: &[&Expr],
-    ) -> Result<RecordBatch, QueryError> {
-        let width = input.columns.len();
-        let lowered = self.lower(input).await?;
-        let kept = hidden(&lowered);
-        let mut exprs: Vec<Df> = (0..width).map(|at| ident(column_name(at))).collect();
-        for (at, value) in values.iter().enumerate() {
-            let value = typed(self.expressions().expr(value)?, value.ty, lowered.schema())?;
-            exprs.push(value.alias(column_name(width + at)));
-        }
-        exprs.extend(kept.iter().map(ident));
-        self.rows(LogicalPlanBuilder::from(lowered).project(exprs)?.build()?).await
-    }
-
-    /// Rows made of those of `from`: each with the hidden columns of the row that it came from.
-    fn made(
-        &self,
-        columns: &[Column],
-        from: &RecordBatch,
-        made: operators::Made,
-    ) -> Result<LogicalPlan, QueryError> {
-        let mut fields = schema_of(columns).fields().to_vec();
-        let mut arrays = made.arrays;
-        for (field, array) in from.schema().fields().iter().zip(from.columns()) {
-            if field.name().starts_with('g') {
-                fields.push(field.clone());
-                let taken = arrow::compute::take(array, &made.origin, None);
-                arrays.push(taken.map_err(DataFusionError::from)?);
-            }
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let batch = operators::batch(&schema, arrays, made.origin.len())?;
-        self.memory(schema, vec![batch])
-    }
-
-    /// Rows that are all there is.
-    fn computed(
-        &self,
-        columns: &[Column],
-        arrays: Vec<ArrayRef>,
-    ) -> Result<LogicalPlan, QueryError> {
-        let schema = schema_of(columns);
-        let rows = arrays.first().map_or(0, |array| array.len());
-        let batch = operators::batch(&schema, arrays, rows)?;
-        self.memory(schema, vec![batch])
-    }
-
-    /// The value of an expression for every row of a batch.
-    fn evaluate(&self, expr: &Expr, batch: &RecordBatch) -> Result<ArrayRef, QueryError> {
-        let schema = DFSchema::try_from(batch.schema().as_ref().clone())?;
-        let lowered = typed(self.expressions().expr(expr)?, expr.ty, &schema)?;
-        let physical = self.context.create_physical_expr(lowered, &schema)?;
-        Ok(physical.evaluate(batch)?.into_array(batch.num_rows())?)
-    }
-
-    fn memory(
-        &self,
-        schema: SchemaRef,
-        batches: Vec<RecordBatch>,
-    ) -> Result<LogicalPlan, QueryError> {
-        let table = MemTable::try_new(schema, vec![batches])?;
-        let source = provider_as_source(Arc::new(table));
-        Ok(LogicalPlanBuilder::scan("rows", source, None)?.build()?)
-    }
-
-    fn table(&self, name: &str, columns: &[Column]) -> Result<LogicalPlan, QueryError> {
-        let provider = self.database.provider(name)?;
-        let schema = provider.schema();
-        let scan = LogicalPlanBuilder::scan("t", provider_as_source(provider), None)?;
-        let exprs = columns.iter().enumerate().map(|(at, column)| {
-            // Rows in memory of another program may lack a column.
-            let stored = match column.name.as_str() {
-                INGESTION_TIME => crate::lake::INGESTION_TIME,
-                name => name,
-            };
-            let value = match schema.index_of(stored) {
-                Ok(_) => ident(stored),
-                Err(_) => lit(scalar_value(&vigie_kql::plan_text::null_of(column.ty))),
-            };
-            value.alias(column_name(at))
-        });
-        Ok(scan.project(exprs.collect::<Vec<_>>())?.build()?)
-    }
-
-    /// Those columns of `input`, which is what `plan` became, that somebody reads.
-    fn needed(&self, input: LogicalPlan, plan: &Plan) -> Result<LogicalPlan, QueryError> {
-        let names = (0..plan.columns.len()).filter(|at| self.needs.column(plan, *at));
-        let names: Vec<String> = names.map(column_name).chain(hidden(&input)).collect();
-        let there = input.schema().fields().iter().map(|field| field.name());
-        let mut kept: Vec<Df> = there.filter(|name| names.contains(name)).map(ident).collect();
-        if kept.is_empty() {
-            // Rows without a column would lose their number.
-            kept.extend(input.schema().fields().first().map(|field| ident(field.name())));
-        }
-        Ok(LogicalPlanBuilder::from(input).project(kept)?.build()?)
-    }
-
-    /// The items as columns of these numbers.
-    fn project(
-        &self,
-        input: LogicalPlan,
-        items: &[Expr],
-        places: &[usize],
-    ) -> Result<LogicalPlan, QueryError> {
-        let mut exprs = Vec::with_capacity(items.len());
-        for (item, at) in items.iter().zip(places) {
-            let value = typed(self.expressions().expr(item)?, item.ty, input.schema())?;
-            exprs.push(value.alias(column_name(*at)));
-        }
-        exprs.extend(hidden(&input).iter().map(ident));
-        Ok(LogicalPlanBuilder::from(input).project(exprs)?.build()?)
-    }
-
-    /// In order of keys within groups; the first `limit` rows where one is given.
-    fn sorted(
-        &self,
-        input: LogicalPlan,
-        keys: &[SortKey],
-        limit: Option<usize>,
-    ) -> Result<LogicalPlan, QueryError> {
-        let is_column = |key: &SortKey| matches!(key.expr.kind, ExprKind::Column(_));
-        let sort = |input: LogicalPlan, keys| match limit {
-            Some(_) => LogicalPlanBuilder::from(input).sort_with_limit(keys, limit)?.build(),
-            None => LogicalPlanBuilder::from(input).sort(keys)?.build(),
-        };
-        if keys.iter().all(is_column) {
-            let keys = self.sort_keys(keys, &input)?;
-            return Ok(sort(input, keys)?);
-        }
-        // DataFusion 55 simplifies a computed key on one side of a merge only, and then misses the
-        // order that it asked for: such keys become columns first.
-        let own: Vec<Df> = input.schema().fields().iter().map(|f| ident(f.name())).collect();
-        let mut wider = own.clone();
-        let mut order: Vec<_> =
-            hidden(&input).iter().map(|name| ident(name).sort(true, true)).collect();
-        for (at, key) in keys.iter().enumerate() {
-            let name = format!("o{at}");
-            let value = typed(self.expressions().expr(&key.expr)?, key.expr.ty, input.schema())?;
-            wider.push(value.alias(&name));
-            order.push(ident(name).sort(!key.descending, key.nulls_first));
-        }
-        let wider = LogicalPlanBuilder::from(input).project(wider)?.build()?;
-        Ok(LogicalPlanBuilder::from(sort(wider, order)?).project(own)?.build()?)
-    }
-
-    /// Sorted within groups.
-    fn sort_keys(
-        &self,
-        keys: &[SortKey],
-        input: &LogicalPlan,
-    ) -> Result<Vec<datafusion::logical_expr::SortExpr>, QueryError> {
-        let mut all: Vec<_> =
-            hidden(input).iter().map(|name| ident(name).sort(true, true)).collect();
-        for key in keys {
-            let value = self.expressions().expr(&key.expr)?;
-            all.push(value.sort(!key.descending, key.nulls_first));
-        }
-        Ok(all)
-    }
-
-    /// The value of an expression without columns.
-    fn constant(&self, expr: &Expr) -> Result<ScalarValue, QueryError> {
-        if vigie_kql::plan_text::reads_columns(expr) {
-            return Err(QueryError::Runtime("a constant is expected, not a column".to_owned()));
-        }
-        let lowered = self.expressions().expr(expr)?;
-        let schema = datafusion::common::DFSchema::empty();
-        let physical = self.context.create_physical_expr(lowered, &schema)?;
-        let one = RecordBatch::try_new_with_options(
-            Arc::new(Schema::empty()),
-            vec![],
-            &arrow::array::RecordBatchOptions::new().with_row_count(Some(1)),
-        )
-        .map_err(datafusion::error::DataFusionError::from)?;
-        let value = physical.evaluate(&one)?;
-        Ok(match value {
-            datafusion::logical_expr::ColumnarValue::Scalar(value) => value,
-            datafusion::logical_expr::ColumnarValue::Array(array) => {
-                ScalarValue::try_from_array(&array, 0)?
-            }
-        })
-    }
-
-    fn count(&self, expr: &Expr) -> Result<usize, QueryError> {
-        match self.constant(expr)? {
-            ScalarValue::Int64(Some(count)) => Ok(usize::try_from(count).unwrap_or(0)),
-            _ => Err(QueryError::Runtime("a number of rows is expected".to_owned())),
-        }
-    }
-
-    fn values(&self, columns: &[Column], rows: &[Vec<Value>]) -> Result<LogicalPlan, QueryError> {
-        let schema = schema_of(columns);
-        let mut arrays = Vec::new();
-        for (at, column) in columns.iter().enumerate() {
-            let values = rows.iter().map(|row| scalar_value(&row[at])).collect::<Vec<_>>();
-            arrays.push(match values.is_empty() {
-                true => arrow::array::new_empty_array(&arrow_type(column.ty)),
-                false => ScalarValue::iter_to_array(values)?,
-            });
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)
-            .map_err(datafusion::error::DataFusionError::from)?;
-        self.memory(schema, vec![batch])
-    }
-
-    fn range(&self, ty: Type, bounds: [&Expr; 3]) -> Result<LogicalPlan, QueryError> {
-        let [from, to, step] = bounds.map(|bound| self.constant(bound));
-        let range = range::Range::of(ty, from?, to?, step?)?;
-        let source = provider_as_source(Arc::new(range.table()?));
-        Ok(LogicalPlanBuilder::scan("rows", source, None)?.build()?)
+        projected(rows, ordered)
     }
 }
 

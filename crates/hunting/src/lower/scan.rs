@@ -47,7 +47,7 @@ impl Evaluator {
         let known = DFSchema::try_from(schema.as_ref().clone())?;
         let lowered = |expr: &Expr| -> Result<_, QueryError> {
             let value = typed(planner.expressions().expr(expr)?, expr.ty, &known)?;
-            Ok(planner.context.create_physical_expr(value, &known)?)
+            Ok(planner.session.state.create_physical_expr(value, &known)?)
         };
         let mut steps = Vec::new();
         for (condition, assignments) in &written {

@@ -1,5 +1,6 @@
 //! `summarize`: keys and aggregates.
 
+use super::columns::projected;
 use super::{Planner, coalesce, filled, hidden};
 use crate::aggregates::{self, Kind};
 use crate::error::QueryError;
@@ -8,8 +9,12 @@ use crate::functions::{self, arrow_type};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn as agg;
-use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
+use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::logical_expr::{
+    Expr as Df, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, cast, ident, lit,
+};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use vigie_kql::plan::{Aggregate, Expr, ExprKind};
@@ -52,7 +57,7 @@ impl Planner<'_> {
             .collect();
         let kept = kept.iter().enumerate();
         named.extend(kept.map(|(at, name)| ident(key_name(keys.len() + at)).alias(name)));
-        Ok(LogicalPlanBuilder::from(grouped).project(named)?.build()?)
+        projected(grouped, named)
     }
 
     /// Appends the calls that an aggregate needs, and its results over them.
@@ -126,14 +131,28 @@ impl Planner<'_> {
                 });
                 calls.push(filtered(agg::avg(value)));
             }
-            "min" | "max" | "take_any" if aggregate.columns.len() == 1 => {
+            "min" | "max" => {
                 let value = arguments.remove(0);
                 finals.push(filled(next(calls), ty));
                 calls.push(filtered(match base {
                     "min" => agg::min(value),
-                    "max" => agg::max(value),
-                    _ => agg::first_value(value, vec![]),
+                    _ => agg::max(value),
                 }));
+            }
+            // Of one column, a value that is there goes before one that is not.
+            "take_any" if aggregate.columns.len() == 1 => {
+                let value = arguments.remove(0);
+                let value = match types[0] {
+                    Type::String => nullif(value, lit(ScalarValue::Utf8View(Some(String::new())))),
+                    _ => value,
+                };
+                finals.push(filled(next(calls), ty));
+                let first = agg::first_value(value, vec![]);
+                let first = first.null_treatment(NullTreatment::IgnoreNulls);
+                calls.push(match condition.clone() {
+                    Some(condition) => first.filter(condition).build()?,
+                    None => first.build()?,
+                });
             }
             "take_any" => {
                 for (value, column) in arguments.into_iter().zip(&aggregate.columns) {

@@ -356,3 +356,24 @@ pub(super) fn renumber(value: &mut Expr, place: &impl Fn(usize) -> usize) {
         ExprKind::Literal(_) | ExprKind::ScalarQuery(_) | ExprKind::ScanState { .. } => {}
     }
 }
+
+/// Values in place of the columns from `from` on.
+pub(super) fn substitute(expr: &mut Expr, from: usize, values: &[Expr]) {
+    match &mut expr.kind {
+        ExprKind::Column(at) => {
+            if let Some(value) = at.checked_sub(from).and_then(|at| values.get(at)) {
+                *expr = value.clone();
+            }
+        }
+        ExprKind::Call { arguments, .. } => {
+            arguments.iter_mut().for_each(|argument| substitute(argument, from, values));
+        }
+        ExprKind::Cast(inner) => substitute(inner, from, values),
+        ExprKind::Member { base, key } => {
+            substitute(base, from, values);
+            substitute(key, from, values);
+        }
+        ExprKind::InQuery { value, .. } => substitute(value, from, values),
+        ExprKind::Literal(_) | ExprKind::ScalarQuery(_) | ExprKind::ScanState { .. } => {}
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::join::setting;
 use super::names::Names;
-use super::{Bind, Binder, Env, Row, ScanSteps, call, cast, column, expr, literal, plan};
+use super::{Bind, Binder, Env, Row, ScanSteps, call, cast, column, expr, literal, null, plan};
 use crate::diagnostics::{self, Span};
 use crate::plan::*;
 use crate::syntax::{self, ExprKind as Syntax, Name, Settings};
@@ -404,24 +404,37 @@ impl Binder<'_> {
         let cased = matches!(setting(options, "kind"), Some("case_sensitive"));
         let piped = input.is_some();
         let inputs = self.searched(input, tables, span, env)?;
-        let mut kept = Vec::new();
+        let mut named = Vec::new();
+        names_in(predicate, &mut named);
+        let mut elsewhere: Vec<Column> = Vec::new();
+        for column in inputs.iter().flat_map(|(_, table)| &table.columns) {
+            let known = elsewhere.iter().any(|other| other.name == column.name);
+            if !known && named.contains(&column.name) {
+                elsewhere.push(column.clone());
+            }
+        }
+        let (mut kept, mut refused) = (Vec::new(), Vec::new());
         for (name, table) in inputs {
-            let known = self.diagnostics.len();
             let columns = table.columns.clone();
-            let row = Row::of(&columns, "search");
-            match self.searches(predicate, &row, cased, env) {
-                Ok(predicate) => {
-                    let filtered = plan(columns.clone(), Node::Filter { input: table, predicate });
-                    kept.push((name, filtered));
+            let lacks = |c: &&Column| !columns.iter().any(|own| own.name == c.name);
+            let lacking: Vec<Column> = elsewhere.iter().filter(lacks).cloned().collect();
+            // A table without a column that the predicate names has no value there.
+            let row = |c: &Column| null(c.ty);
+            let absent: Vec<Expr> = lacking.iter().map(row).collect();
+            let wide: Vec<Column> = columns.iter().cloned().chain(lacking).collect();
+            let known = self.diagnostics.len();
+            match self.searches(predicate, &Row::of(&wide, "search"), cased, env) {
+                Ok(mut predicate) => {
+                    super::join::substitute(&mut predicate, columns.len(), &absent);
+                    kept.push((name, plan(columns, Node::Filter { input: table, predicate })));
                 }
-                // A table without the named column has no such rows.
-                Err(_) if !piped => self.diagnostics.truncate(known),
-                Err(failed) => return Err(failed),
+                // A table whose column of that name has another type has no such rows.
+                Err(_) => refused = self.diagnostics.split_off(known),
             }
         }
         if kept.is_empty() {
-            let message = "'search' operator: no table has the columns that the search names";
-            return self.fail(diagnostics::UNKNOWN_NAME, span, message);
+            self.diagnostics.extend(refused);
+            return Err(super::Failed);
         }
         let source = if piped { None } else { Some("$table") };
         Ok(super::join::unite(kept, false, source))

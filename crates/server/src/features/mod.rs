@@ -39,6 +39,7 @@ pub async fn migrate(database: &Database) -> Result<(), DatabaseError> {
     database.migrate(&machine_actions::MACHINE_ACTIONS).await?;
     database.migrate(&alerts::ALERTS).await?;
     database.migrate(&detections::DETECTIONS).await?;
+    database.migrate(&hunting::functions::FUNCTIONS).await?;
     database.migrate(&indicators::INDICATORS).await?;
     database.migrate(&service::SERVICE).await?;
     database.migrate(&scans::SCANS).await?;

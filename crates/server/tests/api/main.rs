@@ -6,6 +6,7 @@ mod catalogue;
 mod connectors;
 mod detections;
 mod edge;
+mod functions;
 mod gathered;
 mod indicators;
 mod library;

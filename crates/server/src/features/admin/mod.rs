@@ -2,6 +2,7 @@
 
 mod directory;
 
+use super::hunting::functions;
 use super::{detections, machine_actions, sensors, service};
 use crate::edge::{ApiError, bearer, json, request_id};
 use crate::state::State;
@@ -75,7 +76,7 @@ async fn in_tenant(
         (&Method::POST, ["enrolmentkeys"]) => {
             created(&new_enrolment_key(state, tenant, &parse(&body)?).await?)
         }
-        (_, ["detections" | "service" | "writes", ..]) => {
+        (_, ["detections" | "functions" | "service" | "writes", ..]) => {
             service_of(state, method, tenant, path, uri, &body).await
         }
         (&Method::GET, ["responselog"]) => list(machine_actions::log(state, tenant).await?),
@@ -111,7 +112,7 @@ async fn in_tenant(
     }
 }
 
-/// How a tenant is served: its detections, plan and switches, and what was written.
+/// How a tenant is served: its detections, saved functions, plan and switches, and what was written.
 async fn service_of(
     state: &State,
     method: &Method,
@@ -135,6 +136,18 @@ async fn service_of(
         }
         (&Method::POST, ["detections", id, "run"]) => {
             ok(&detections::run_now(state, tenant, id).await?)
+        }
+        (&Method::GET, ["functions"]) => list(functions::list(state, tenant).await?),
+        (&Method::POST, ["functions"]) => {
+            created(&functions::create(state, tenant, parse(body)?).await?)
+        }
+        (&Method::GET, ["functions", name]) => ok(&functions::get(state, tenant, name).await?),
+        (&Method::PUT, ["functions", name]) => {
+            ok(&functions::replace(state, tenant, name, parse(body)?).await?)
+        }
+        (&Method::DELETE, ["functions", name]) => {
+            functions::delete(state, tenant, name).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
         }
         (&Method::GET, ["service"]) => ok(&service::settings(state, tenant).await?),
         (&Method::PUT, ["service"]) => ok(&service::set(state, tenant, &parse(body)?).await?),

@@ -57,7 +57,7 @@ pub async fn create(
     tenant: Uuid,
     mut rule: NewDetection,
 ) -> Result<Detection, ApiError> {
-    validate(state, &mut rule).await?;
+    validate(state, tenant, &mut rule).await?;
     let id = Uuid::new_v4().to_string();
     let insert = "INSERT INTO detection_rules (id, tenant, name, enabled, body, next_run) \
                   VALUES ($1, $2, $3, $4, $5, $6)";
@@ -81,7 +81,7 @@ pub async fn replace(
     mut rule: NewDetection,
 ) -> Result<Detection, ApiError> {
     let found = changeable(state, tenant, id).await?;
-    validate(state, &mut rule).await?;
+    validate(state, tenant, &mut rule).await?;
     let update = "UPDATE detection_rules SET name = $1, enabled = $2, body = $3, next_run = $4 \
                   WHERE id = $5";
     let values = [

@@ -4,6 +4,7 @@ use super::built_in::{self, RULES};
 use super::findings::{Finding, found, time};
 use super::rules::own;
 use crate::edge::ApiError;
+use crate::features::hunting::database;
 use crate::state::State;
 use chrono::TimeDelta;
 use serde_json::Value as Json;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::detection::{Detection, Frequency};
-use vigie_hunting::{Database, Limits};
+use vigie_hunting::Limits;
 
 /// How often arriving events are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -103,7 +104,7 @@ pub(super) async fn run_rule(
 /// Finds a rule's events and raises their alerts.
 async fn evaluate(state: &State, tenant: Uuid, rule: &Detection) -> Result<(), ApiError> {
     let (id, rule, first_run) = (rule.id, &rule.rule, rule.last_run.is_none() && !rule.built_in);
-    let database = Database::Lake { lake: state.lake.clone(), tenant };
+    let database = database(state, tenant).await?;
     let result = state.engine.run(&database, &rule.query, &Limits::default()).await;
     let result = result.map_err(|error| ApiError::internal(format!("{}: {error}", rule.title)))?;
     let Some(table) = result.tables.last().filter(|table| table.rows() > 0) else {

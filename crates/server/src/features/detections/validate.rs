@@ -3,7 +3,9 @@
 use crate::edge::ApiError;
 use crate::edge::body::choice;
 use crate::features::alerts::SEVERITIES;
+use crate::features::hunting::functions;
 use crate::state::State;
+use uuid::Uuid;
 use vigie_contract::detection::{EntityType, Frequency, NewDetection};
 use vigie_contract::operations::operation;
 use vigie_hunting::{Database, Limits, QueryError};
@@ -35,7 +37,11 @@ pub fn columns_needed() -> impl Iterator<Item = &'static str> {
 
 /// Refuses a rule that could never raise an alert, and says why; brings names into their documented
 /// spelling.
-pub async fn validate(state: &State, rule: &mut NewDetection) -> Result<(), ApiError> {
+pub async fn validate(
+    state: &State,
+    tenant: Uuid,
+    rule: &mut NewDetection,
+) -> Result<(), ApiError> {
     for (name, text) in [("displayName", &rule.display_name), ("title", &rule.title)] {
         if text.trim().is_empty() || text.chars().count() > 500 {
             let message = format!("{name}: a text of 1 to 500 characters is expected");
@@ -59,7 +65,7 @@ pub async fn validate(state: &State, rule: &mut NewDetection) -> Result<(), ApiE
     if rule.frequency == Frequency::Continuous {
         one_table(&rule.query)?;
     }
-    let columns = columns(state, &rule.query).await?;
+    let columns = columns(state, tenant, &rule.query).await?;
     let missing: Vec<&str> =
         columns_needed().filter(|name| !columns.iter().any(|column| column == name)).collect();
     if !missing.is_empty() {
@@ -100,8 +106,12 @@ fn one_table(query: &str) -> Result<(), ApiError> {
 }
 
 /// The columns that a query returns; it runs over tables without a row.
-async fn columns(state: &State, query: &str) -> Result<Vec<String>, ApiError> {
-    let result = state.engine.run(&Database::Empty, query, &Limits::default()).await;
+async fn columns(state: &State, tenant: Uuid, query: &str) -> Result<Vec<String>, ApiError> {
+    let database = match functions::saved(state, tenant).await? {
+        Some(saved) => Database::Empty.with(saved),
+        None => Database::Empty,
+    };
+    let result = state.engine.run(&database, query, &Limits::default()).await;
     let result = result.map_err(|error| match error {
         QueryError::Rejected(diagnostics) => {
             let texts: Vec<String> = diagnostics.iter().take(5).map(|d| d.display(query)).collect();

@@ -1,5 +1,6 @@
 //! Advanced hunting: `POST /api/advancedqueries/run` and `/api/advancedhunting/run`.
 
+pub mod functions;
 mod quota;
 
 pub use quota::Quotas;
@@ -22,7 +23,7 @@ struct Body {
 
 pub async fn run(state: &State, call: Call) -> Result<Response, ApiError> {
     let body: Body = call.json()?;
-    let database = Database::Lake { lake: state.lake.clone(), tenant: call.caller.tenant };
+    let database = database(state, call.caller.tenant).await?;
     let limits = Limits::default();
     let tenant = call.caller.tenant;
     let began = state.now();
@@ -44,6 +45,15 @@ pub async fn run(state: &State, call: Call) -> Result<Response, ApiError> {
     }
     let content_type = "application/json; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+/// A tenant's rows and its saved functions.
+pub async fn database(state: &State, tenant: Uuid) -> Result<Database, ApiError> {
+    let rows = Database::Lake { lake: state.lake.clone(), tenant };
+    Ok(match functions::saved(state, tenant).await? {
+        Some(saved) => rows.with(saved),
+        None => rows,
+    })
 }
 
 /// Books the running time when it is dropped.
