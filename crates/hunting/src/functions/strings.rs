@@ -282,7 +282,7 @@ fn hash<'a, D: Digest>(ty: Type, cell: &Cell<'_>) -> Cell<'a> {
     Cell::text(D::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-fn replaced(source: &Cell, pattern: &Cell, new: &Cell) -> Cell {
+fn replaced<'a>(source: &Cell<'a>, pattern: &Cell, new: &Cell) -> Cell<'a> {
     let new = rewrite(new.as_text());
     with_regex(pattern.as_text(), |regex| {
         Cell::text(regex.replace_all(source.as_text(), new.as_str()).into_owned())

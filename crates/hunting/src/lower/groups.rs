@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident};
+use datafusion::logical_expr::{Expr as Df, LogicalPlan, ident};
 use std::sync::Arc;
 use vigie_kql::plan::{ApplyOutput, Column, Expr, ExprKind, Node, Plan, TopNestedLevel};
 use vigie_kql::types::Type;
