@@ -80,7 +80,7 @@ fn page(
     if let Ok(policy) = HeaderValue::from_str(policy.trim()) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    ask.finish(response)
+    response
 }
 
 /// A page of the way, whose form carries it.
@@ -108,7 +108,12 @@ fn alert(error: Option<&SignInError>) -> String {
         Some(50074) => "That code didn't work. Enter the code that your app shows now.",
         Some(_) => "Your account or password is incorrect.",
     };
-    format!("<p class=\"error\" role=\"alert\">{text}</p>")
+    format!("<p class=\"error\" id=\"error\" role=\"alert\">{text}</p>")
+}
+
+/// Attributes of the field that the alert is about.
+fn about_alert(alert: &str) -> &'static str {
+    if alert.is_empty() { "" } else { " aria-invalid=\"true\" aria-describedby=\"error\"" }
 }
 
 pub fn sign_in(
@@ -120,15 +125,16 @@ pub fn sign_in(
     let name = escape(name.unwrap_or_default());
     let (name_focus, password_focus) =
         if name.is_empty() { (" autofocus", "") } else { ("", " autofocus") };
+    let alert = alert(error);
+    let about = about_alert(&alert);
     let fields = format!(
-        "{}<label for=\"login\">Account</label>\
+        "{alert}<label for=\"login\">Account</label>\
          <input id=\"login\" name=\"login\" type=\"email\" autocomplete=\"username\" \
          placeholder=\"name@domain\" value=\"{name}\" required{name_focus}>\
          <label for=\"passwd\">Password</label>\
          <input id=\"passwd\" name=\"passwd\" type=\"password\" autocomplete=\"current-password\" \
-         required{password_focus}>\
-         <p class=\"buttons\"><button type=\"submit\">Sign in</button></p>",
-        alert(error)
+         required{password_focus}{about}>\
+         <p class=\"buttons\"><button type=\"submit\">Sign in</button></p>"
     );
     form_page(ask, flow, "Sign in", "login", &fields)
 }
@@ -139,13 +145,14 @@ pub fn second_factor(
     account: &Account,
     error: Option<&SignInError>,
 ) -> Response {
+    let alert = alert(error);
+    let about = about_alert(&alert);
     let fields = format!(
-        "<p class=\"who\">{}</p>{}<label for=\"otc\">Code from your authenticator app</label>\
+        "<p class=\"who\">{}</p>{alert}<label for=\"otc\">Code from your authenticator app</label>\
          <input id=\"otc\" name=\"otc\" inputmode=\"numeric\" autocomplete=\"one-time-code\" \
-         maxlength=\"12\" required autofocus>\
+         maxlength=\"12\" required autofocus{about}>\
          <p class=\"buttons\"><button type=\"submit\">Verify</button></p>",
-        escape(&account.principal_name),
-        alert(error)
+        escape(&account.principal_name)
     );
     form_page(ask, flow, "Enter code", "mfa", &fields)
 }
@@ -239,12 +246,13 @@ pub fn needs_administrator(ask: &Ask, flow: &Flow, client: &Client, account: &Ac
 
 pub fn device_code(ask: &Ask, flow: &Flow, error: Option<&str>) -> Response {
     let alert = error.map_or(String::new(), |text| {
-        format!("<p class=\"error\" role=\"alert\">{}</p>", escape(text))
+        format!("<p class=\"error\" id=\"error\" role=\"alert\">{}</p>", escape(text))
     });
+    let about = about_alert(&alert);
     let fields = format!(
         "{alert}<label for=\"otc\">Code shown by your app or device</label>\
          <input id=\"otc\" name=\"otc\" autocomplete=\"off\" autocapitalize=\"characters\" \
-         spellcheck=\"false\" maxlength=\"20\" required autofocus>\
+         spellcheck=\"false\" maxlength=\"20\" required autofocus{about}>\
          <p class=\"small\">Enter only a code that your own app or device shows. Nobody else has a \
          reason to send you one.</p>\
          <p class=\"buttons\"><button type=\"submit\">Next</button></p>"

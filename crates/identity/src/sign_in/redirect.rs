@@ -52,7 +52,9 @@ fn loopback(uri: &str) -> Option<(&str, &str)> {
     };
     let port = port.strip_prefix(':').unwrap_or(port);
     let known = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    let port_is_number = port.is_empty() || port.parse::<u16>().is_ok();
+    // Rust reads `+80` as a number; browsers do not.
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    let port_is_number = port.is_empty() || (digits && port.parse::<u16>().is_ok());
     (known && port_is_number).then_some((host, if path.is_empty() { "/" } else { path }))
 }
 
@@ -124,6 +126,7 @@ mod tests {
             ("http://[::1]", "http://[::1]:1234/", true),
             ("http://localhost", "http://localhost.evil.example", false),
             ("http://localhost", "http://localhost:80@evil.example/", false),
+            ("http://localhost", "http://localhost:+80/", false),
             ("http://localhost", "https://localhost", false),
             ("myapp://auth", "myapp://auth", true),
             ("myapp://auth", "myapp://auth2", false),
