@@ -42,7 +42,6 @@ fn escape(text: &str) -> String {
 
 /// A page. `leads_to` is where its form may lead besides this server; `body` is HTML.
 fn page(
-    ask: &Ask,
     status: StatusCode,
     title: &str,
     body: &str,
@@ -92,7 +91,7 @@ fn form_page(ask: &Ask, flow: &Flow, title: &str, action: &str, fields: &str) ->
         flow.seal(ask)
     );
     let leads_to = flow.leads_to();
-    page(ask, StatusCode::OK, title, &body, leads_to.as_deref(), false)
+    page(StatusCode::OK, title, &body, leads_to.as_deref(), false)
 }
 
 /// What went wrong, where a screen reader says it first.
@@ -241,7 +240,7 @@ pub fn needs_administrator(ask: &Ask, flow: &Flow, client: &Client, account: &Ac
         escape(&client.display_name),
         escape(&ask.description(&refused))
     );
-    page(ask, StatusCode::OK, "Need admin approval", &body, None, false)
+    page(StatusCode::OK, "Need admin approval", &body, None, false)
 }
 
 pub fn device_code(ask: &Ask, flow: &Flow, error: Option<&str>) -> Response {
@@ -282,9 +281,9 @@ pub fn confirm_device(
 }
 
 /// A page that leads nowhere.
-pub fn message(ask: &Ask, title: &str, text: &str) -> Response {
+pub fn message(title: &str, text: &str) -> Response {
     let body = format!("<p role=\"status\">{}</p>", escape(text));
-    page(ask, StatusCode::OK, title, &body, None, false)
+    page(StatusCode::OK, title, &body, None, false)
 }
 
 /// An error that can be sent to no client.
@@ -298,14 +297,8 @@ pub fn error(ask: &Ask, error: &SignInError) -> Response {
         ask.correlation,
         ask.timestamp()
     );
-    let mut response = page(
-        ask,
-        error.status,
-        "Sorry, but we're having trouble signing you in",
-        &body,
-        None,
-        false,
-    );
+    let mut response =
+        page(error.status, "Sorry, but we're having trouble signing you in", &body, None, false);
     if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -313,7 +306,7 @@ pub fn error(ask: &Ask, error: &SignInError) -> Response {
 }
 
 /// An answer that travels as a form (OAuth 2.0 Form Post Response Mode).
-pub fn form_post(ask: &Ask, uri: &str, members: &[(&str, &str)]) -> Response {
+pub fn form_post(uri: &str, members: &[(&str, &str)]) -> Response {
     let mut fields = String::new();
     for (name, value) in members {
         let value = escape(value);
@@ -324,7 +317,7 @@ pub fn form_post(ask: &Ask, uri: &str, members: &[(&str, &str)]) -> Response {
          <p class=\"buttons\"><button type=\"submit\">Continue</button></p></form>",
         escape(uri)
     );
-    page(ask, StatusCode::OK, "Signing in", &body, Some(&super::redirect::origin(uri)), true)
+    page(StatusCode::OK, "Signing in", &body, Some(&super::redirect::origin(uri)), true)
 }
 
 #[cfg(test)]
