@@ -96,7 +96,7 @@ impl Mortal {
     }
 
     fn application(&mut self, arguments: &[&str]) -> String {
-        let said = self.change(&[&["app", "create", "-o", "json"], arguments].concat());
+        let said = self.change(&[&["app", "create", "-o", "json"][..], arguments].concat());
         let made: Json = serde_json::from_str(said.lines().next().unwrap()).unwrap();
         made["appId"].as_str().unwrap().to_owned()
     }
