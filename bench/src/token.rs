@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use vigie_contract::clock::Clock;
-use vigie_database::Database;
+use vigie_database::{Database, Value};
 use vigie_identity::{Authority, Directory, MasterKey, Resource};
 
 const CONNECTIONS: usize = 16;
@@ -214,7 +214,8 @@ async fn fill(path: &Path, like: &str) -> Result<()> {
              SELECT {object}, {id}, hint, hash, created, expires FROM n, secrets WHERE app_id = $1"
         ),
     ] {
-        let values = if statement.contains("$1") { vec![like.into()] } else { Vec::new() };
+        let values: Vec<Value> =
+            if statement.contains("$1") { vec![like.into()] } else { Vec::new() };
         transaction.execute(&statement, &values).await.context(statement)?;
     }
     transaction.commit().await?;
