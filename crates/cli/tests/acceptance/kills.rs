@@ -307,9 +307,9 @@ fn a_code_works_once_at_most_whenever_the_kill_comes() {
             ("redirect_uri", REDIRECT),
         ];
         let path = server.url(&format!("{}/oauth2/v2.0/token", server.tenant));
-        let request = server.http.post(path).form(&fields).send();
+        let request = server.http.post(path).form(&fields);
         let first = server.runtime.spawn(async move {
-            let Ok(response) = request.await else { return false };
+            let Ok(response) = request.send().await else { return false };
             let whole = response.status().is_success();
             whole && response.text().await.is_ok_and(|text| text.contains("access_token"))
         });
