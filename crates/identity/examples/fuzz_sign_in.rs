@@ -4,7 +4,7 @@
 //! `cargo xtask fuzz sign-in MINUTES [SEED]`. A panic, an answer of 5xx, a slow or misshapen answer, a
 //! token for a credential that is not exactly the right one, or a redirect to an address that is not
 //! registered, is a finding: it is printed with its request, and the exit code is 1. A finding that
-//! was mended belongs into `tests/oauth/found.rs`.
+//! was mended becomes a test.
 
 #[allow(dead_code)]
 #[path = "../tests/oauth/signer.rs"]
