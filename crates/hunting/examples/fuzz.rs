@@ -1,6 +1,6 @@
 //! Makes queries at random and runs them: parse → bind → plan → run over small tables.
 //!
-//! `cargo xtask fuzz MINUTES [SEED]`. Half of the queries are
+//! `cargo xtask fuzz queries MINUTES [SEED]`. Half of the queries are
 //! put together from every operator, function, aggregate and plugin of the reference; the others are
 //! queries of the case files, damaged. An error of the engine's own (a panic, a plan that DataFusion
 //! refuses), or a query that runs longer than [`SLOW`], is a finding: it is printed, and the exit

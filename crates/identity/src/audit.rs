@@ -2,6 +2,7 @@
 
 use crate::{Directory, DirectoryError, micros, time};
 use chrono::{DateTime, Utc};
+use std::sync::LazyLock;
 use uuid::Uuid;
 use vigie_contract::administration::AuditEntry;
 use vigie_database::{Transaction, Value};
@@ -13,10 +14,23 @@ const SOON: std::time::Duration = std::time::Duration::from_millis(200);
 const INSERT: &str = "INSERT INTO audit (id, at, tenant, actor, action, target, outcome, address) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
+/// Entries of one statement: its way to the database costs more than a row.
+const AT_ONCE: usize = 50;
+static INSERT_MANY: LazyLock<String> = LazyLock::new(|| {
+    let row = |row: usize| {
+        let values: Vec<String> = (1..=8).map(|value| format!("${}", row * 8 + value)).collect();
+        format!("({})", values.join(", "))
+    };
+    let (insert, first) = INSERT.split_at(INSERT.find('(').unwrap_or_default());
+    let columns = &first[..=first.find(')').unwrap_or_default()];
+    let rows: Vec<String> = (0..AT_ONCE).map(row).collect();
+    format!("{insert}{columns} VALUES {}", rows.join(", "))
+});
+
 /// Values of one entry.
 pub type Row = [Value; 8];
 
-/// An entry, stored in the transaction of the change that it tells of.
+/// An entry of the log.
 pub struct Entry<'a> {
     pub tenant: Option<Uuid>,
     /// An application id, a user principal name, or `first start`.
@@ -50,12 +64,25 @@ pub struct AuditFilter {
 }
 
 impl Directory {
+    /// Writes an entry in the transaction of the change that it tells of.
     pub(crate) async fn audit(
         &self,
         transaction: &mut Transaction,
         entry: Entry<'_>,
     ) -> Result<(), DirectoryError> {
         transaction.execute(INSERT, &self.row(entry)).await?;
+        self.changed(transaction).await
+    }
+
+    /// Writes what a transaction has changed to the log, commits it, and forgets what was remembered.
+    pub(crate) async fn commit(
+        &self,
+        mut transaction: Transaction,
+        entry: Entry<'_>,
+    ) -> Result<(), DirectoryError> {
+        self.audit(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        self.forget();
         Ok(())
     }
 
@@ -97,7 +124,11 @@ impl Directory {
         }
         let written = async {
             let mut transaction = self.database().begin().await?;
-            for row in &rows {
+            let (many, rest) = rows.as_chunks::<AT_ONCE>();
+            for rows in many {
+                transaction.execute(&INSERT_MANY, rows.as_flattened()).await?;
+            }
+            for row in rest {
                 transaction.execute(INSERT, row).await?;
             }
             transaction.commit().await?;
@@ -112,9 +143,7 @@ impl Directory {
     /// anybody in, nor keep anybody out.
     pub(crate) async fn note(&self, entry: Entry<'_>) {
         let written = async {
-            let mut transaction = self.database().begin().await?;
-            self.audit(&mut transaction, entry).await?;
-            transaction.commit().await?;
+            self.database().execute(INSERT, &self.row(entry)).await?;
             Ok::<_, DirectoryError>(())
         };
         if let Err(error) = written.await {

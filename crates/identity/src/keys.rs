@@ -35,6 +35,9 @@ pub struct SigningKey {
     pub e: String,
     /// A certificate of the key, signed by itself, for clients that want one: DER in base64.
     x5c: String,
+    /// Headers of the tokens of either version, encoded.
+    header_1: String,
+    header_2: String,
     created: DateTime<Utc>,
 }
 
@@ -47,23 +50,26 @@ impl SigningKey {
         let certificate = certificate(der, created)?;
         let kid = BASE64.encode(Sha1::digest(&certificate));
         let (n, e) = (BASE64.encode(modulus), BASE64.encode(exponent));
-        Ok(SigningKey { kid, pair, n, e, x5c: STANDARD.encode(certificate), created })
+        let x5c = STANDARD.encode(certificate);
+        let header = |header: Json| BASE64.encode(header.to_string());
+        let header_1 = header(json!({"typ": "JWT", "alg": "RS256", "x5t": kid, "kid": kid}));
+        let header_2 = header(json!({"typ": "JWT", "alg": "RS256", "kid": kid}));
+        Ok(SigningKey { kid, pair, n, e, x5c, header_1, header_2, created })
     }
 
     /// A signed JWT (RS256) of the claims. Tokens of version 1 name the key a second time.
     pub fn sign(&self, claims: &Json, version_1: bool) -> String {
-        let header = match version_1 {
-            true => json!({"typ": "JWT", "alg": "RS256", "x5t": self.kid, "kid": self.kid}),
-            false => json!({"typ": "JWT", "alg": "RS256", "kid": self.kid}),
-        };
-        let encode = |part: &Json| BASE64.encode(part.to_string());
-        let mut token = format!("{}.{}", encode(&header), encode(claims));
+        let claims = serde_json::to_vec(claims).expect("claims are JSON");
+        let mut token = String::with_capacity(400 + claims.len() * 4 / 3 + 512);
+        token.push_str(if version_1 { &self.header_1 } else { &self.header_2 });
+        token.push('.');
+        BASE64.encode_string(claims, &mut token);
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let random = rand::SystemRandom::new();
         (self.pair.sign(&RSA_PKCS1_SHA256, &random, token.as_bytes(), &mut signature))
             .expect("an RSA key signs any text");
         token.push('.');
-        token.push_str(&BASE64.encode(signature));
+        BASE64.encode_string(signature, &mut token);
         token
     }
 
@@ -185,9 +191,9 @@ pub async fn load(
     Ok(keys)
 }
 
-/// An opaque value of 16 random bytes.
-pub fn opaque() -> String {
-    let mut bytes = [0; 16];
-    fill(&mut bytes);
-    BASE64.encode(bytes)
+/// Opaque values of 16 random bytes each, drawn at once: every draw asks the system too.
+pub fn opaque<const N: usize>() -> [String; N] {
+    let mut bytes = [[0; 16]; N];
+    fill(bytes.as_flattened_mut());
+    bytes.map(|value| BASE64.encode(value))
 }

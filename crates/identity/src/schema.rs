@@ -2,7 +2,8 @@
 
 use vigie_database::Migrations;
 
-pub const IDENTITY: Migrations = Migrations { feature: "identity", steps: &[FIRST, CONTEXTS] };
+pub const IDENTITY: Migrations =
+    Migrations { feature: "identity", steps: &[FIRST, CONTEXTS, MANY] };
 
 const FIRST: &str = "
 CREATE TABLE tenants (
@@ -123,4 +124,21 @@ CREATE TABLE locks (
     last_failure BIGINT NOT NULL);
 CREATE TABLE familiar_addresses (
     subject BYTEA PRIMARY KEY, seen BIGINT NOT NULL);
+";
+
+/// For many tenants and applications: what is looked for by other columns than its key, and a number
+/// that grows with every change, by which nodes notice that what they remember is old.
+const MANY: &str = "
+CREATE INDEX domains_tenant ON domains (tenant);
+CREATE INDEX applications_tenant ON applications (tenant);
+CREATE INDEX secrets_app ON secrets (app_id);
+CREATE INDEX certificates_app ON certificates (app_id);
+CREATE INDEX service_principals_app ON service_principals (app_id);
+CREATE INDEX users_tenant ON users (tenant);
+CREATE INDEX group_members_user ON group_members (user_id);
+CREATE INDEX refresh_tokens_user ON refresh_tokens (user_id);
+CREATE INDEX refresh_tokens_app ON refresh_tokens (app_id);
+CREATE INDEX sessions_user ON sessions (user_id);
+CREATE TABLE directory_version (id BIGINT PRIMARY KEY, version BIGINT NOT NULL);
+INSERT INTO directory_version (id, version) VALUES (1, 0);
 ";

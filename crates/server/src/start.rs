@@ -275,8 +275,11 @@ fn names(config: &ServerConfig) -> Vec<String> {
 
 fn router(state: State) -> Router {
     let sign_in = vigie_identity::router(state.directory.clone());
+    // Behind one pointer: sign-in, which is asked most, needs none of it.
+    let state = Arc::new(state);
     let serve = move |request: Request| {
         let (state, sign_in) = (state.clone(), sign_in.clone());
+        let whole = move || State::clone(&state);
         async move {
             use tower::ServiceExt as _;
             let mut path = request.uri().path().to_ascii_lowercase();
@@ -291,19 +294,19 @@ fn router(state: State) -> Router {
                 return edge::json(200, &features::openapi::DOCUMENT);
             }
             if path == "/api" || path.starts_with("/api/") {
-                return edge::serve(state, request).await;
+                return edge::serve(whole(), request).await;
             }
             if path.starts_with("/sensor/v1/") {
-                return features::sensors::serve(state, request).await;
+                return features::sensors::serve(whole(), request).await;
             }
             if path.starts_with("/exports/v1/") {
-                return edge::serve_export(state, request).await;
+                return edge::serve_export(whole(), request).await;
             }
             if path.starts_with("/downloads/v1/") {
-                return features::machine_actions::download(state, request).await;
+                return features::machine_actions::download(whole(), request).await;
             }
             if path.starts_with("/admin/v1") {
-                return admin::serve(state, request).await;
+                return admin::serve(whole(), request).await;
             }
             match sign_in.oneshot(request).await {
                 Ok(response) => response,

@@ -53,6 +53,38 @@ fn clients_of_others_sign_users_in() {
     }
 }
 
+/// MSAL for Node and openid-client. The script runs in a folder that holds the packages, since Node
+/// looks for them beside it.
+#[test]
+fn clients_of_others_on_node_sign_in() {
+    let Some(python) = python() else { return };
+    let (Ok(node), Ok(modules)) =
+        (std::env::var("VIGIE_TEST_NODE"), std::env::var("VIGIE_TEST_NODE_MODULES"))
+    else {
+        println!("left out: VIGIE_TEST_NODE and VIGIE_TEST_NODE_MODULES name no Node");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Up::on(folder.path(), &["--lab", "1"]);
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/acceptance");
+    let script = folder.path().join("node_clients.mjs");
+    std::fs::copy(format!("{scripts}/node_clients.mjs"), &script).unwrap();
+    std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
+    let mut run = Command::new(node);
+    run.arg(script)
+        .args([server.url(), server.value("tenant")])
+        .args([server.value("application"), server.value("secret")])
+        .args([crate::support::VIGIE, &python, scripts])
+        .env("VIGIE_DATA", folder.path().join("data"))
+        .env("NODE_EXTRA_CA_CERTS", server.value("certificate"))
+        .env("REQUESTS_CA_BUNDLE", server.value("certificate"));
+    println!("{}", output(&mut run));
+    let log = server.log();
+    for secret in [server.value("secret"), "correct horse battery".to_owned()] {
+        assert!(!log.contains(&secret), "a secret is in the log");
+    }
+}
+
 /// The commands of the tutorial, as they stand there.
 #[test]
 fn the_tutorial_of_sign_in_runs_as_written() {

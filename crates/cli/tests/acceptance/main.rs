@@ -2,6 +2,8 @@
 
 mod clients;
 mod durability;
+mod kills;
+mod pages;
 mod recordings;
 mod start;
 mod support;

@@ -102,7 +102,7 @@ impl Directory {
         tenant: Uuid,
         user: Uuid,
     ) -> Result<Option<Arc<UserAccess>>, DirectoryError> {
-        self.forget_what_others_may_have_changed();
+        let generation = self.generation().await?;
         if let Some(access) = self.shared().access.read().get(&user) {
             return Ok(Some(access.clone()));
         }
@@ -138,7 +138,7 @@ impl Directory {
                 named
             }),
         });
-        self.shared().access.write().insert(user, access.clone());
+        self.remember(&self.shared().access, generation, user, access.clone());
         Ok(Some(access))
     }
 
@@ -180,9 +180,7 @@ impl Directory {
         ];
         transaction.execute(insert, &values).await?;
         let entry = Entry::change(tenant, actor, "role.set", &new.display_name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         let roles = self.rbac_roles(tenant).await?;
         let made = roles.into_iter().find(|role| role.content.display_name == new.display_name);
         made.ok_or_else(|| DirectoryError::Damaged("a role that was made is gone".to_owned()))
@@ -205,7 +203,7 @@ impl Directory {
         &self,
         tenant: Uuid,
     ) -> Result<Arc<Vec<DeviceGroup>>, DirectoryError> {
-        self.forget_what_others_may_have_changed();
+        let generation = self.generation().await?;
         if let Some(groups) = self.shared().device_groups.read().get(&tenant) {
             return Ok(groups.clone());
         }
@@ -222,7 +220,7 @@ impl Directory {
             Ok::<_, DirectoryError>(DeviceGroup { id: row.integer(0)?, content })
         });
         let groups = Arc::new(groups.collect::<Result<Vec<_>, _>>()?);
-        self.shared().device_groups.write().insert(tenant, groups.clone());
+        self.remember(&self.shared().device_groups, generation, tenant, groups.clone());
         Ok(groups)
     }
 
@@ -254,9 +252,7 @@ impl Directory {
         let inserted = transaction.execute(insert, &values).await;
         inserted.map_err(conflict("device group", &new.name))?;
         let entry = Entry::change(tenant, actor, "deviceGroup.set", &new.name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         let groups = self.device_groups(tenant).await?;
         let made = groups.iter().find(|group| group.content.name == new.name).cloned();
         made.ok_or_else(|| DirectoryError::Damaged("a device group that was made is gone".into()))

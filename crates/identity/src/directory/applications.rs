@@ -46,9 +46,7 @@ impl Directory {
         let resource = Resource::Defender;
         self.replace_roles(&mut transaction, tenant, app_id, resource, &new.permissions).await?;
         let entry = Entry::change(tenant, actor, "application.create", &new.display_name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         self.application(tenant, app_id).await
     }
 
@@ -66,6 +64,7 @@ impl Directory {
         let all: Vec<String> =
             PERMISSIONS.iter().filter(|p| p.application).map(|p| p.name.clone()).collect();
         self.replace_roles(&mut transaction, tenant, app_id, Resource::Defender, &all).await?;
+        self.changed(&mut transaction).await?;
         transaction.commit().await?;
         self.forget();
         self.application(tenant, app_id).await
@@ -110,9 +109,7 @@ impl Directory {
         self.replace_roles(&mut transaction, tenant, app_id, resource, permissions).await?;
         let target = app_id.to_string();
         let entry = Entry::change(tenant, actor, "application.consent", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         self.application(tenant, app_id).await
     }
 
@@ -132,9 +129,7 @@ impl Directory {
         let values = [serde_json::json!(wanted).to_string().into(), target.as_str().into()];
         transaction.execute(set, &values).await?;
         let entry = Entry::change(tenant, actor, "application.change", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         self.application(tenant, app_id).await
     }
 

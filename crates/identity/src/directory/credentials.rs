@@ -73,9 +73,7 @@ impl Directory {
         transaction.execute(insert, &values).await?;
         let target = app_id.to_string();
         let entry = Entry::change(tenant, actor, "application.secret.add", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(IssuedSecret { key_id, secret, expires })
     }
 
@@ -106,9 +104,7 @@ impl Directory {
             return Err(DirectoryError::NotFound { what, name: id.to_string() });
         }
         let (target, action) = (app_id.to_string(), format!("application.{what}.remove"));
-        self.audit(&mut transaction, Entry::change(tenant, actor, &action, &target)).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, Entry::change(tenant, actor, &action, &target)).await?;
         Ok(())
     }
 
@@ -180,9 +176,7 @@ impl Directory {
         ];
         transaction.execute(insert, &values).await?;
         let entry = Entry::change(tenant, actor, "application.certificate.add", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(Certificate {
             key_id,
             display_name: new.display_name.clone(),
@@ -250,9 +244,7 @@ impl Directory {
         let inserted = transaction.execute(insert, &values).await;
         inserted.map_err(conflict("federated credential", &new.name))?;
         let entry = Entry::change(tenant, actor, "application.federated.add", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(FederatedCredential { id, content: new.clone() })
     }
 

@@ -74,9 +74,7 @@ impl Directory {
             }
         }
         let entry = Entry::change(tenant, actor, "group.set", &new.display_name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         let groups = self.groups(tenant).await?;
         groups.into_iter().find(|group| group.id.to_string() == id).ok_or_else(gone)
     }
@@ -122,9 +120,7 @@ impl Directory {
             return Err(DirectoryError::NotFound { what, name: name.to_owned() });
         }
         let action = format!("{what}.delete");
-        self.audit(&mut transaction, Entry::change(tenant, actor, &action, name)).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, Entry::change(tenant, actor, &action, name)).await?;
         Ok(())
     }
 }

@@ -66,13 +66,14 @@ impl Directory {
         tenant: Uuid,
         app_id: Uuid,
     ) -> Result<Option<Arc<Client>>, DirectoryError> {
-        self.forget_what_others_may_have_changed();
+        let generation = self.generation().await?;
         if let Some(client) = self.shared().clients.read().get(&(tenant, app_id)) {
             return Ok(Some(client.clone()));
         }
         let Some(client) = self.read_client(tenant, app_id).await? else { return Ok(None) };
         let client = Arc::new(client);
-        self.shared().clients.write().insert((tenant, app_id), client.clone());
+        let clients = &self.shared().clients;
+        self.remember(clients, generation, (tenant, app_id), client.clone());
         Ok(Some(client))
     }
 
@@ -156,7 +157,7 @@ impl Directory {
         &self,
         tenant: Uuid,
     ) -> Result<Arc<TenantSettings>, DirectoryError> {
-        self.forget_what_others_may_have_changed();
+        let generation = self.generation().await?;
         if let Some(settings) = self.shared().settings.read().get(&tenant) {
             return Ok(settings.clone());
         }
@@ -167,7 +168,7 @@ impl Directory {
             None => TenantSettings::default(),
         };
         let settings = Arc::new(settings);
-        self.shared().settings.write().insert(tenant, settings.clone());
+        self.remember(&self.shared().settings, generation, tenant, settings.clone());
         Ok(settings)
     }
 }

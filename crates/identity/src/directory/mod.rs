@@ -22,15 +22,19 @@ use crate::seal::MasterKey;
 use crate::verify::Verified;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 use vigie_contract::administration::{DeviceGroup, TenantSettings};
 use vigie_contract::clock::Clock;
-use vigie_database::{Database, DatabaseError};
+use vigie_database::{Database, DatabaseError, Transaction};
 
 /// How long a change that another node made may stay unseen.
 const UNSEEN: Duration = Duration::from_secs(2);
+/// Entries of one kind that are remembered at most.
+const MOST_REMEMBERED: usize = 20_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
@@ -67,8 +71,11 @@ pub(crate) struct Shared {
     pub settings: RwLock<HashMap<Uuid, Arc<TenantSettings>>>,
     pub access: RwLock<HashMap<Uuid, Arc<UserAccess>>>,
     pub device_groups: RwLock<HashMap<Uuid, Arc<Vec<DeviceGroup>>>>,
-    /// When the above were last emptied.
-    pub forgotten: Mutex<Instant>,
+    /// Grows whenever the above are emptied.
+    generation: AtomicU64,
+    /// The directory's version in the database when it was last looked at, and when that was.
+    version: AtomicI64,
+    looked: Mutex<Instant>,
     /// Tokens that were verified and have not expired.
     pub verified: RwLock<HashMap<[u8; 32], Arc<Verified>>>,
     pub protection: Protection,
@@ -85,6 +92,7 @@ impl Directory {
     ) -> Result<Directory, DirectoryError> {
         database.migrate(&IDENTITY).await?;
         let keys = keys::load(&database, &master, clock.now()).await?;
+        let version = version(&database).await?;
         let shared = Shared {
             database,
             master,
@@ -97,7 +105,9 @@ impl Directory {
             settings: RwLock::default(),
             access: RwLock::default(),
             device_groups: RwLock::default(),
-            forgotten: Mutex::new(Instant::now()),
+            generation: AtomicU64::new(0),
+            version: AtomicI64::new(version),
+            looked: Mutex::new(Instant::now()),
             verified: RwLock::default(),
             protection: Protection::default(),
             pending: Mutex::default(),
@@ -137,7 +147,7 @@ impl Directory {
 
     /// After every change: what was remembered may be wrong.
     pub(crate) fn forget(&self) {
-        *self.shared.forgotten.lock() = Instant::now();
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
         self.shared.clients.write().clear();
         self.shared.tenants.write().clear();
         self.shared.settings.write().clear();
@@ -145,12 +155,57 @@ impl Directory {
         self.shared.device_groups.write().clear();
     }
 
-    /// Before every look at what is remembered: another node may have changed it.
-    pub(crate) fn forget_what_others_may_have_changed(&self) {
-        if self.shared.forgotten.lock().elapsed() >= UNSEEN {
-            self.forget();
+    /// Before every look at what is remembered: another node may have changed it. What is read from
+    /// the database now may be remembered as of the generation that is returned.
+    pub(crate) async fn generation(&self) -> Result<u64, DirectoryError> {
+        let due = {
+            let mut looked = self.shared.looked.lock();
+            let due = looked.elapsed() >= UNSEEN;
+            if due {
+                *looked = Instant::now();
+            }
+            due
+        };
+        if due {
+            let version = version(&self.shared.database).await?;
+            if self.shared.version.swap(version, Ordering::SeqCst) != version {
+                self.forget();
+            }
         }
+        Ok(self.shared.generation.load(Ordering::SeqCst))
     }
+
+    /// Remembers what was read, unless something has changed since.
+    pub(crate) fn remember<K: Eq + Hash, V>(
+        &self,
+        all: &RwLock<HashMap<K, V>>,
+        generation: u64,
+        key: K,
+        value: V,
+    ) {
+        let mut all = all.write();
+        if self.shared.generation.load(Ordering::SeqCst) != generation {
+            return;
+        }
+        if all.len() >= MOST_REMEMBERED {
+            all.clear();
+        }
+        all.insert(key, value);
+    }
+
+    /// Part of every transaction that changes the directory: other nodes notice it.
+    pub(crate) async fn changed(
+        &self,
+        transaction: &mut Transaction,
+    ) -> Result<(), DirectoryError> {
+        transaction.execute("UPDATE directory_version SET version = version + 1", &[]).await?;
+        Ok(())
+    }
+}
+
+async fn version(database: &Database) -> Result<i64, DirectoryError> {
+    let rows = database.read("SELECT version FROM directory_version", &[]).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.integer(0))?)
 }
 
 pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, DirectoryError> {

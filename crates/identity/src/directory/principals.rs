@@ -134,9 +134,7 @@ impl Directory {
             transaction.execute(insert, &values).await?;
         }
         let action = if user.is_empty() { "consent.admin" } else { "consent.user" };
-        self.audit(&mut transaction, Entry::change(tenant, actor, action, &target)).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, Entry::change(tenant, actor, action, &target)).await?;
         Ok(())
     }
 
@@ -286,9 +284,7 @@ impl Directory {
             }
         }
         let entry = Entry::change(tenant, actor, "servicePrincipal.change", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         self.service_principal(tenant, app_id).await
     }
 

@@ -3,10 +3,12 @@
 use super::{Directory, DirectoryError, conflict, parse_uuid};
 use crate::audit::Entry;
 use crate::{micros, time};
+use std::collections::HashMap;
 use uuid::Uuid;
 use vigie_contract::administration::{
     LabDocument, NewTenant, Tenant, TenantDocument, TenantSettings,
 };
+use vigie_database::Value;
 
 const TENANT: &str = "tenant";
 
@@ -41,9 +43,7 @@ impl Directory {
         }
         let target = new.display_name.as_str();
         let entry = Entry::change(id, actor, "tenant.create", target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(Tenant {
             id,
             display_name: new.display_name.clone(),
@@ -56,14 +56,31 @@ impl Directory {
     }
 
     pub async fn tenants(&self) -> Result<Vec<Tenant>, DirectoryError> {
-        let select = "SELECT id, display_name, plan, created, lab_machines, settings FROM tenants \
-                      ORDER BY created, id";
+        self.read_tenants(None).await
+    }
+
+    /// One tenant, or all.
+    async fn read_tenants(&self, only: Option<Uuid>) -> Result<Vec<Tenant>, DirectoryError> {
+        let values: Vec<Value> = only.iter().map(|id| id.to_string().into()).collect();
+        let (of_tenant, with_id) = match only {
+            Some(_) => (" WHERE tenant = $1", " WHERE id = $1"),
+            None => ("", ""),
+        };
+        let select = format!("SELECT tenant, name FROM domains{of_tenant} ORDER BY place");
+        let mut domains: HashMap<String, Vec<String>> = HashMap::new();
+        for row in self.database().read(&select, &values).await? {
+            domains.entry(row.text(0)?.to_owned()).or_default().push(row.text(1)?.to_owned());
+        }
+        let select = format!(
+            "SELECT id, display_name, plan, created, lab_machines, settings FROM tenants{with_id} \
+             ORDER BY created, id"
+        );
         let mut tenants = Vec::new();
-        for row in self.database().read(select, &[]).await? {
+        for row in self.database().read(&select, &values).await? {
             tenants.push(Tenant {
                 id: parse_uuid(row.text(0)?)?,
                 display_name: row.text(1)?.to_owned(),
-                domains: self.domains(row.text(0)?).await?,
+                domains: domains.remove(row.text(0)?).unwrap_or_default(),
                 plan: row.text(2)?.to_owned(),
                 created: time(row.integer(3)?),
                 settings: serde_json::from_str(row.text(5)?).unwrap_or_default(),
@@ -74,16 +91,10 @@ impl Directory {
         Ok(tenants)
     }
 
-    async fn domains(&self, tenant: &str) -> Result<Vec<String>, DirectoryError> {
-        let select = "SELECT name FROM domains WHERE tenant = $1 ORDER BY place";
-        let rows = self.database().read(select, &[tenant.into()]).await?;
-        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
-    }
-
     /// The tenant of an id or a verified domain.
     pub async fn tenant_id(&self, name: &str) -> Result<Option<Uuid>, DirectoryError> {
         let name = name.to_lowercase();
-        self.forget_what_others_may_have_changed();
+        let generation = self.generation().await?;
         if let Some(id) = self.shared().tenants.read().get(&name) {
             return Ok(Some(*id));
         }
@@ -94,7 +105,7 @@ impl Directory {
         let rows = self.database().read(select, &[name.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let id = parse_uuid(row.text(0)?)?;
-        self.shared().tenants.write().insert(name, id);
+        self.remember(&self.shared().tenants, generation, name, id);
         Ok(Some(id))
     }
 
@@ -102,8 +113,7 @@ impl Directory {
     pub async fn tenant(&self, name: &str) -> Result<Tenant, DirectoryError> {
         let missing = || DirectoryError::NotFound { what: TENANT, name: name.to_owned() };
         let id = self.tenant_id(name).await?.ok_or_else(missing)?;
-        let tenants = self.tenants().await?;
-        tenants.into_iter().find(|tenant| tenant.id == id).ok_or_else(missing)
+        self.read_tenants(Some(id)).await?.pop().ok_or_else(missing)
     }
 
     /// Brings an existing tenant to what a document says of it; returns what changed.
@@ -155,9 +165,7 @@ impl Directory {
             return Ok(changes);
         }
         let entry = Entry::change(found.id, actor, "tenant.change", &wanted.display_name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(changes)
     }
 
@@ -175,9 +183,7 @@ impl Directory {
         transaction.execute(set, &values).await?;
         let target = tenant.to_string();
         let entry = Entry::change(tenant, actor, "tenant.settings", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(settings.clone())
     }
 
@@ -190,9 +196,7 @@ impl Directory {
         }
         let target = id.to_string();
         let entry = Entry::change(id, actor, "tenant.delete", &target);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, entry).await?;
         Ok(())
     }
 }

@@ -205,9 +205,7 @@ impl Directory {
                 None => "user.change",
             },
         );
-        self.audit(&mut transaction, Entry::change(tenant, actor, action, target)).await?;
-        transaction.commit().await?;
-        self.forget();
+        self.commit(transaction, Entry::change(tenant, actor, action, target)).await?;
         self.user(tenant, &id).await
     }
 

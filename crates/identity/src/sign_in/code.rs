@@ -2,7 +2,6 @@
 //! redeemed once.
 
 use super::client::Caller;
-use super::issue::Grant;
 use super::refresh::{Stored, new_token, token_hash};
 use super::request::{Ask, Form};
 use super::token::Answer;
@@ -135,22 +134,10 @@ impl Ask {
             stored = stored.for_browser(self);
         }
         let asked = self.redeemed(form, &stored)?;
-        let scopes = self.consented(&client, user_tenant, account.id, &asked).await?;
-        let grant = Grant {
-            tenant: user_tenant,
-            client,
-            account,
-            resource: asked.resource,
-            all: asked.all(),
-            audience: asked.audience,
-            scopes,
-            openid: stored.openid,
-            methods: stored.methods.clone(),
-            authenticated: stored.authenticated / 1_000_000,
-            nonce: code.nonce,
-            proof: caller.proof,
-            client_info: self.wants_client_info(form),
-        };
+        let proven = (client, caller.proof);
+        let mut grant = self.grant(form, proven, account, asked, stored.signed_in()).await?;
+        grant.openid = stored.openid;
+        grant.nonce = code.nonce;
         let body = self.user_answer(&grant, Some(stored)).await?;
         self.note_sign_in(&grant.account, &app_id, None).await;
         Ok(Answer { body, cross_origin: browser })

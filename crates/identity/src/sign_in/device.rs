@@ -1,7 +1,6 @@
 //! Device authorization (RFC 8628): a device shows a code, the user enters it elsewhere, the device
 //! polls.
 
-use super::issue::Grant;
 use super::refresh::{Stored, new_token, token_hash};
 use super::request::{Ask, Form};
 use super::scopes::Asked;
@@ -178,34 +177,18 @@ impl Ask {
         let wrong = SignInError::device_code_wrong;
         let tenant = parse_uuid(row.optional_text(6)?.ok_or_else(wrong)?)?;
         let user = parse_uuid(row.optional_text(7)?.ok_or_else(wrong)?)?;
-        let methods: Vec<String> =
-            row.optional_text(8)?.unwrap_or_default().split(' ').map(str::to_owned).collect();
-        let authenticated = row.optional_integer(9)?.unwrap_or_default();
+        let methods = row.optional_text(8)?.unwrap_or_default().split(' ').map(str::to_owned);
         let account = self.directory.account(user).await?.ok_or_else(wrong)?;
         let app_id = caller.client.app_id.to_string();
         let (client, _) = self.find_client(&app_id, Some(tenant)).await?;
         self.check_user(&client, tenant, &account).await?;
         let mut stored = request.stored;
-        stored.methods = methods.clone();
-        stored.authenticated = authenticated;
+        stored.methods = methods.collect();
+        stored.authenticated = row.optional_integer(9)?.unwrap_or_default();
         stored.proven = caller.proof != super::client::Proof::None;
         let asked = self.device_asked(&stored)?;
-        let scopes = self.consented(&client, tenant, account.id, &asked).await?;
-        let grant = Grant {
-            tenant,
-            client,
-            account,
-            resource: asked.resource,
-            all: asked.all(),
-            audience: asked.audience,
-            scopes,
-            openid: asked.openid,
-            methods,
-            authenticated: authenticated / 1_000_000,
-            nonce: None,
-            proof: caller.proof,
-            client_info: self.wants_client_info(form),
-        };
+        let proven = (client, caller.proof);
+        let grant = self.grant(form, proven, account, asked, stored.signed_in()).await?;
         let answer = self.user_answer(&grant, Some(stored)).await?;
         self.note_sign_in(&grant.account, &app_id, None).await;
         Ok(answer)

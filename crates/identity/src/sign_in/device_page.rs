@@ -107,7 +107,7 @@ impl Ask {
         let device = device.ok_or_else(SignInError::device_code_expired)?;
         if form.get("decision") != Some("continue") {
             self.decide_device(&code, None).await?;
-            return Ok(pages::message(self, "Sign-in cancelled", "You can close this page now."));
+            return Ok(pages::message("Sign-in cancelled", "You can close this page now."));
         }
         // All that the step checked must hold at the click too.
         let account = &session.account;
@@ -126,6 +126,6 @@ impl Ask {
             "You have signed in to {} on your device. You can close this page now.",
             client.display_name
         );
-        Ok(pages::message(self, "Signed in", &text))
+        Ok(pages::message("Signed in", &text))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::client::Proof;
 use super::refresh::Stored;
-use super::request::{Ask, Version};
-use super::scopes::{DEFAULT, OpenId};
+use super::request::{Ask, Form, Version};
+use super::scopes::{Asked, DEFAULT, OpenId};
 use crate::directory::{Account, Client};
 use crate::keys::opaque;
 use crate::{Resource, SignInError};
@@ -36,6 +36,14 @@ pub struct Grant {
     pub nonce: Option<String>,
     pub proof: Proof,
     pub client_info: bool,
+}
+
+/// How a user has signed in.
+pub struct SignedIn {
+    /// RFC 8176.
+    pub methods: Vec<String>,
+    /// In seconds since the Unix epoch.
+    pub authenticated: i64,
 }
 
 impl Grant {
@@ -91,10 +99,11 @@ impl Ask {
         let times = self.times(tenant).await?;
         let issuer = self.issuer(tenant, version);
         let object_id = principal.object_id.to_string();
+        let [aio, rh, uti] = opaque();
         let mut claims = json!({
             "iss": issuer, "iat": times.issued, "nbf": times.starts, "exp": times.expires,
-            "aio": opaque(), "idtyp": "app", "oid": object_id, "rh": format!("0.{}.", opaque()),
-            "sub": object_id, "tid": tenant.to_string(), "uti": opaque(),
+            "aio": aio, "idtyp": "app", "oid": object_id, "rh": format!("0.{rh}."),
+            "sub": object_id, "tid": tenant.to_string(), "uti": uti,
         });
         self.client_claims(&mut claims, version, client, proof, resource, audience);
         if version == Version::V1 {
@@ -106,6 +115,34 @@ impl Ask {
         }
         let token = self.directory.sign(&claims, version == Version::V1);
         Ok(self.answer(&times, audience, token))
+    }
+
+    /// What tokens will say of a user who may use the application, as far as consent goes.
+    pub async fn grant(
+        &self,
+        form: &Form,
+        (client, proof): (Arc<Client>, Proof),
+        account: Account,
+        asked: Asked,
+        signed_in: SignedIn,
+    ) -> Result<Grant, SignInError> {
+        let tenant = account.tenant;
+        let scopes = self.consented(&client, tenant, account.id, &asked).await?;
+        Ok(Grant {
+            tenant,
+            client,
+            account,
+            resource: asked.resource,
+            all: asked.all(),
+            audience: asked.audience,
+            scopes,
+            openid: asked.openid,
+            methods: signed_in.methods,
+            authenticated: signed_in.authenticated,
+            nonce: None,
+            proof,
+            client_info: self.wants_client_info(form),
+        })
     }
 
     /// The token answer for a user. `refresh` is what a refresh token will stand for.
@@ -142,12 +179,13 @@ impl Ask {
         let version = self.token_version(grant.resource).await?;
         let account = &grant.account;
         let issuer = self.issuer(grant.tenant, version);
+        let [aio, rh, uti] = opaque();
         let mut claims = json!({
             "iss": issuer, "iat": times.issued, "nbf": times.starts, "exp": times.expires,
-            "aio": opaque(), "name": account.display_name, "oid": account.id.to_string(),
-            "rh": format!("0.{}.", opaque()), "scp": grant.scopes.join(" "),
+            "aio": aio, "name": account.display_name, "oid": account.id.to_string(),
+            "rh": format!("0.{rh}."), "scp": grant.scopes.join(" "),
             "sub": grant.subject(self, &grant.resource.app_id()), "tid": grant.tenant.to_string(),
-            "uti": opaque(), "auth_time": grant.authenticated,
+            "uti": uti, "auth_time": grant.authenticated,
         });
         let (client, proof) = (&grant.client, grant.proof);
         self.client_claims(&mut claims, version, client, proof, grant.resource, &grant.audience);
@@ -208,11 +246,12 @@ impl Ask {
         let settings = self.directory.settings(grant.tenant).await?;
         let (account, issued) = (&grant.account, self.now().timestamp());
         let app_id = grant.client.app_id.to_string();
+        let [rh, uti] = opaque();
         let mut claims = json!({
             "aud": app_id, "iss": self.issuer(grant.tenant, version), "iat": issued,
             "nbf": issued - EARLY, "exp": issued + settings.id_token_seconds,
-            "oid": account.id.to_string(), "rh": format!("0.{}.", opaque()),
-            "sub": grant.subject(self, &app_id), "tid": grant.tenant.to_string(), "uti": opaque(),
+            "oid": account.id.to_string(), "rh": format!("0.{rh}."),
+            "sub": grant.subject(self, &app_id), "tid": grant.tenant.to_string(), "uti": uti,
             "auth_time": grant.authenticated,
             "ver": if version == Version::V1 { "1.0" } else { "2.0" },
         });

@@ -25,11 +25,9 @@ pub async fn serve(ask: &Ask, method: &Method, body: Body) -> Response {
         }
         let response = match ask.after_logout(&form).await? {
             Some(uri) => ask.see_other(&uri),
-            None => pages::message(
-                ask,
-                "You signed out of your account",
-                "You can close this page now.",
-            ),
+            None => {
+                pages::message("You signed out of your account", "You can close this page now.")
+            }
         };
         Ok::<_, SignInError>(set_cookie(response, Some(cookie)))
     };

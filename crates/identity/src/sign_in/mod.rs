@@ -39,14 +39,14 @@ pub fn router(directory: Directory) -> Router {
 }
 
 async fn serve(State(directory): State<Directory>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().trim_matches('/').to_owned();
     let (tenant, endpoint) = path.split_once('/').unwrap_or((&path, ""));
     let tenant = percent_encoding::percent_decode_str(tenant).decode_utf8_lossy();
     // Paths match without regard to case: clients differ.
     let endpoint = endpoint.to_ascii_lowercase();
     let version = if endpoint.contains("v2.0") { Version::V2 } else { Version::V1 };
-    let ask = Ask::new(&directory, &parts, &tenant, version);
+    let ask = Ask::new(&directory, &mut parts, &tenant, version);
     let plain = endpoint.replace("v2.0/", "");
     let method = &parts.method;
     let response = match plain.as_str() {

@@ -1,7 +1,6 @@
 //! On-behalf-of: an application that was called with a user's token asks for one of its own, for
 //! another resource (RFC 7523, section 2.1, as the original uses it).
 
-use super::issue::Grant;
 use super::refresh::Stored;
 use super::request::{Ask, Form};
 use crate::{Resource, SignInError};
@@ -38,26 +37,11 @@ impl Ask {
         let (client, _) = self.find_client(&app_id, Some(user_tenant)).await?;
         self.check_user(&client, user_tenant, &account).await?;
         let asked = self.asked_or_refused(form)?;
-        let scopes = self.consented(&client, user_tenant, account.id, &asked).await?;
-        let methods = user.methods.clone();
-        let authenticated = verified.authenticated;
-        let mut stored = Stored::new(&asked, methods.clone(), authenticated * 1_000_000);
+        let authenticated = verified.authenticated * 1_000_000;
+        let mut stored = Stored::new(&asked, user.methods.clone(), authenticated);
         stored.proven = true;
-        let grant = Grant {
-            tenant: user_tenant,
-            client,
-            account,
-            resource: asked.resource,
-            all: asked.all(),
-            audience: asked.audience,
-            scopes,
-            openid: asked.openid,
-            methods,
-            authenticated,
-            nonce: None,
-            proof: caller.proof,
-            client_info: self.wants_client_info(form),
-        };
+        let proven = (client, caller.proof);
+        let grant = self.grant(form, proven, account, asked, stored.signed_in()).await?;
         let answer = self.user_answer(&grant, Some(stored)).await?;
         self.note_sign_in(&grant.account, &app_id, None).await;
         Ok(answer)

@@ -42,7 +42,6 @@ fn escape(text: &str) -> String {
 
 /// A page. `leads_to` is where its form may lead besides this server; `body` is HTML.
 fn page(
-    ask: &Ask,
     status: StatusCode,
     title: &str,
     body: &str,
@@ -80,7 +79,7 @@ fn page(
     if let Ok(policy) = HeaderValue::from_str(policy.trim()) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    ask.finish(response)
+    response
 }
 
 /// A page of the way, whose form carries it.
@@ -92,7 +91,7 @@ fn form_page(ask: &Ask, flow: &Flow, title: &str, action: &str, fields: &str) ->
         flow.seal(ask)
     );
     let leads_to = flow.leads_to();
-    page(ask, StatusCode::OK, title, &body, leads_to.as_deref(), false)
+    page(StatusCode::OK, title, &body, leads_to.as_deref(), false)
 }
 
 /// What went wrong, where a screen reader says it first.
@@ -108,7 +107,12 @@ fn alert(error: Option<&SignInError>) -> String {
         Some(50074) => "That code didn't work. Enter the code that your app shows now.",
         Some(_) => "Your account or password is incorrect.",
     };
-    format!("<p class=\"error\" role=\"alert\">{text}</p>")
+    format!("<p class=\"error\" id=\"error\" role=\"alert\">{text}</p>")
+}
+
+/// Attributes of the field that the alert is about.
+fn about_alert(alert: &str) -> &'static str {
+    if alert.is_empty() { "" } else { " aria-invalid=\"true\" aria-describedby=\"error\"" }
 }
 
 pub fn sign_in(
@@ -120,15 +124,16 @@ pub fn sign_in(
     let name = escape(name.unwrap_or_default());
     let (name_focus, password_focus) =
         if name.is_empty() { (" autofocus", "") } else { ("", " autofocus") };
+    let alert = alert(error);
+    let about = about_alert(&alert);
     let fields = format!(
-        "{}<label for=\"login\">Account</label>\
+        "{alert}<label for=\"login\">Account</label>\
          <input id=\"login\" name=\"login\" type=\"email\" autocomplete=\"username\" \
          placeholder=\"name@domain\" value=\"{name}\" required{name_focus}>\
          <label for=\"passwd\">Password</label>\
          <input id=\"passwd\" name=\"passwd\" type=\"password\" autocomplete=\"current-password\" \
-         required{password_focus}>\
-         <p class=\"buttons\"><button type=\"submit\">Sign in</button></p>",
-        alert(error)
+         required{password_focus}{about}>\
+         <p class=\"buttons\"><button type=\"submit\">Sign in</button></p>"
     );
     form_page(ask, flow, "Sign in", "login", &fields)
 }
@@ -139,13 +144,14 @@ pub fn second_factor(
     account: &Account,
     error: Option<&SignInError>,
 ) -> Response {
+    let alert = alert(error);
+    let about = about_alert(&alert);
     let fields = format!(
-        "<p class=\"who\">{}</p>{}<label for=\"otc\">Code from your authenticator app</label>\
+        "<p class=\"who\">{}</p>{alert}<label for=\"otc\">Code from your authenticator app</label>\
          <input id=\"otc\" name=\"otc\" inputmode=\"numeric\" autocomplete=\"one-time-code\" \
-         maxlength=\"12\" required autofocus>\
+         maxlength=\"12\" required autofocus{about}>\
          <p class=\"buttons\"><button type=\"submit\">Verify</button></p>",
-        escape(&account.principal_name),
-        alert(error)
+        escape(&account.principal_name)
     );
     form_page(ask, flow, "Enter code", "mfa", &fields)
 }
@@ -234,17 +240,18 @@ pub fn needs_administrator(ask: &Ask, flow: &Flow, client: &Client, account: &Ac
         escape(&client.display_name),
         escape(&ask.description(&refused))
     );
-    page(ask, StatusCode::OK, "Need admin approval", &body, None, false)
+    page(StatusCode::OK, "Need admin approval", &body, None, false)
 }
 
 pub fn device_code(ask: &Ask, flow: &Flow, error: Option<&str>) -> Response {
     let alert = error.map_or(String::new(), |text| {
-        format!("<p class=\"error\" role=\"alert\">{}</p>", escape(text))
+        format!("<p class=\"error\" id=\"error\" role=\"alert\">{}</p>", escape(text))
     });
+    let about = about_alert(&alert);
     let fields = format!(
         "{alert}<label for=\"otc\">Code shown by your app or device</label>\
          <input id=\"otc\" name=\"otc\" autocomplete=\"off\" autocapitalize=\"characters\" \
-         spellcheck=\"false\" maxlength=\"20\" required autofocus>\
+         spellcheck=\"false\" maxlength=\"20\" required autofocus{about}>\
          <p class=\"small\">Enter only a code that your own app or device shows. Nobody else has a \
          reason to send you one.</p>\
          <p class=\"buttons\"><button type=\"submit\">Next</button></p>"
@@ -274,9 +281,9 @@ pub fn confirm_device(
 }
 
 /// A page that leads nowhere.
-pub fn message(ask: &Ask, title: &str, text: &str) -> Response {
+pub fn message(title: &str, text: &str) -> Response {
     let body = format!("<p role=\"status\">{}</p>", escape(text));
-    page(ask, StatusCode::OK, title, &body, None, false)
+    page(StatusCode::OK, title, &body, None, false)
 }
 
 /// An error that can be sent to no client.
@@ -290,14 +297,8 @@ pub fn error(ask: &Ask, error: &SignInError) -> Response {
         ask.correlation,
         ask.timestamp()
     );
-    let mut response = page(
-        ask,
-        error.status,
-        "Sorry, but we're having trouble signing you in",
-        &body,
-        None,
-        false,
-    );
+    let mut response =
+        page(error.status, "Sorry, but we're having trouble signing you in", &body, None, false);
     if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -305,7 +306,7 @@ pub fn error(ask: &Ask, error: &SignInError) -> Response {
 }
 
 /// An answer that travels as a form (OAuth 2.0 Form Post Response Mode).
-pub fn form_post(ask: &Ask, uri: &str, members: &[(&str, &str)]) -> Response {
+pub fn form_post(uri: &str, members: &[(&str, &str)]) -> Response {
     let mut fields = String::new();
     for (name, value) in members {
         let value = escape(value);
@@ -316,7 +317,7 @@ pub fn form_post(ask: &Ask, uri: &str, members: &[(&str, &str)]) -> Response {
          <p class=\"buttons\"><button type=\"submit\">Continue</button></p></form>",
         escape(uri)
     );
-    page(ask, StatusCode::OK, "Signing in", &body, Some(&super::redirect::origin(uri)), true)
+    page(StatusCode::OK, "Signing in", &body, Some(&super::redirect::origin(uri)), true)
 }
 
 #[cfg(test)]

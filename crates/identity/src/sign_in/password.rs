@@ -1,7 +1,6 @@
 //! User names and passwords: the password grant (RFC 6749, section 4.3) where a tenant allows it, and
 //! what the sign-in page needs too.
 
-use super::issue::Grant;
 use super::refresh::Stored;
 use super::request::{Ask, Form};
 use crate::directory::Account;
@@ -129,25 +128,10 @@ impl Ask {
             return Err(SignInError::second_factor_needed());
         }
         self.check_user(&caller.client, tenant, &account).await?;
-        let scopes = self.consented(&caller.client, tenant, account.id, &asked).await?;
-        let methods = vec!["pwd".to_owned()];
-        let mut stored = Stored::new(&asked, methods.clone(), micros(self.now()));
+        let mut stored = Stored::new(&asked, vec!["pwd".to_owned()], micros(self.now()));
         stored.proven = caller.proof != super::client::Proof::None;
-        let grant = Grant {
-            tenant,
-            client: caller.client.clone(),
-            account,
-            resource: asked.resource,
-            all: asked.all(),
-            audience: asked.audience,
-            scopes,
-            openid: asked.openid,
-            methods,
-            authenticated: self.now().timestamp(),
-            nonce: None,
-            proof: caller.proof,
-            client_info: self.wants_client_info(form),
-        };
+        let proven = (caller.client.clone(), caller.proof);
+        let grant = self.grant(form, proven, account, asked, stored.signed_in()).await?;
         self.user_answer(&grant, Some(stored)).await
     }
 }

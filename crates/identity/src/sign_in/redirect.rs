@@ -50,10 +50,16 @@ fn loopback(uri: &str) -> Option<(&str, &str)> {
         Some(port) => ("[::1]", port),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let port = port.strip_prefix(':').unwrap_or(port);
     let known = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    let port_is_number = port.is_empty() || port.parse::<u16>().is_ok();
-    (known && port_is_number).then_some((host, if path.is_empty() { "/" } else { path }))
+    let known_port = match port.strip_prefix(':') {
+        // Rust reads `+80` as a number; browsers do not.
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            port.is_empty() || port.parse::<u16>().is_ok()
+        }
+        Some(_) => false,
+        None => port.is_empty(),
+    };
+    (known && known_port).then_some((host, if path.is_empty() { "/" } else { path }))
 }
 
 /// Scheme, host and port of a URI for `form-action`, or its scheme where it is a native one.
@@ -83,7 +89,7 @@ impl Ask {
         match mode {
             Mode::Query => self.see_other(&format!("{uri}{separator}{}", encoded())),
             Mode::Fragment => self.see_other(&format!("{uri}#{}", encoded())),
-            Mode::FormPost => pages::form_post(self, uri, members),
+            Mode::FormPost => pages::form_post(uri, members),
         }
     }
 
@@ -124,6 +130,9 @@ mod tests {
             ("http://[::1]", "http://[::1]:1234/", true),
             ("http://localhost", "http://localhost.evil.example", false),
             ("http://localhost", "http://localhost:80@evil.example/", false),
+            ("http://localhost", "http://localhost:+80/", false),
+            ("http://[::1]", "http://[::1]80/", false),
+            ("http://[::1]", "http://[::1].evil.example/", false),
             ("http://localhost", "https://localhost", false),
             ("myapp://auth", "myapp://auth", true),
             ("myapp://auth", "myapp://auth2", false),

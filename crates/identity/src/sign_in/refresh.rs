@@ -3,11 +3,11 @@
 //! after that revokes all that came from the same sign-in (RFC 9700, section 4.14.2).
 
 use super::client::Proof;
-use super::issue::Grant;
+use super::issue::{Grant, SignedIn};
 use super::request::{Ask, Form};
 use super::scopes::{Asked, OpenId};
 use super::token::{Answer, openid_or};
-use crate::directory::{Account, parse_uuid};
+use crate::directory::{Account, Client, parse_uuid};
 use crate::seal::fill;
 use crate::{Resource, SignInError, micros};
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use chrono::TimeDelta;
 use http::header;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 use uuid::Uuid;
 use vigie_database::Row;
 
@@ -81,6 +82,10 @@ impl Stored {
     pub fn for_browser(mut self, ask: &Ask) -> Stored {
         self.browser_until = Some(micros(ask.now() + BROWSER));
         self
+    }
+
+    pub fn signed_in(&self) -> SignedIn {
+        SignedIn { methods: self.methods.clone(), authenticated: self.authenticated / 1_000_000 }
     }
 
     pub fn asked(&self, resource: Resource) -> Asked {
@@ -176,9 +181,7 @@ impl Ask {
         self.check_refresh(row, &stored, &account).await?;
         let (client, _) = self.find_client(&app_id.to_string(), Some(user_tenant)).await?;
         self.check_user(&client, user_tenant, &account).await?;
-        let grant = self
-            .refreshed(form, &stored, client.clone(), account, user_tenant, caller.proof)
-            .await?;
+        let grant = self.refreshed(form, &stored, (client, caller.proof), account).await?;
         self.spend(&hash, &stored).await?;
         let body = self.user_answer(&grant, Some(stored)).await?;
         Ok(Answer { body, cross_origin: browser })
@@ -222,10 +225,8 @@ impl Ask {
         &self,
         form: &Form,
         stored: &Stored,
-        client: std::sync::Arc<crate::directory::Client>,
+        proven: (Arc<Client>, Proof),
         account: Account,
-        tenant: Uuid,
-        proof: Proof,
     ) -> Result<Grant, SignInError> {
         let former = self.find_resource(&stored.audience);
         let former = former
@@ -242,22 +243,8 @@ impl Ask {
             Some(asked) if !only_openid => asked,
             _ => stored.asked(former),
         };
-        let scopes = self.consented(&client, tenant, account.id, &asked).await?;
-        Ok(Grant {
-            tenant,
-            client,
-            account,
-            resource: asked.resource,
-            all: asked.all(),
-            audience: asked.audience,
-            scopes,
-            openid,
-            methods: stored.methods.clone(),
-            authenticated: stored.authenticated / 1_000_000,
-            nonce: None,
-            proof,
-            client_info: self.wants_client_info(form),
-        })
+        let grant = self.grant(form, proven, account, asked, stored.signed_in()).await?;
+        Ok(Grant { openid, ..grant })
     }
 
     /// Marks the token as used, the first time only.

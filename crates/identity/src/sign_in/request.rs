@@ -45,7 +45,13 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn new(directory: &Directory, parts: &Parts, tenant_name: &str, version: Version) -> Ask {
+    /// Takes the headers out of the request.
+    pub fn new(
+        directory: &Directory,
+        parts: &mut Parts,
+        tenant_name: &str,
+        version: Version,
+    ) -> Ask {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let named = parts.headers.get("client-request-id").and_then(|id| id.to_str().ok());
         let named = named.map(str::to_owned).or_else(|| {
@@ -57,13 +63,14 @@ impl Ask {
             tenant_name: tenant_name.to_owned(),
             version,
             base: directory.authority().base(parts),
-            headers: parts.headers.clone(),
             address: address(parts),
             correlation: named
                 .and_then(|id| Uuid::try_parse(&id).ok())
                 .unwrap_or_else(Uuid::new_v4),
             trace: Uuid::new_v4(),
             query,
+            // Last: the lines above read them.
+            headers: std::mem::take(&mut parts.headers),
         }
     }
 
@@ -88,12 +95,13 @@ impl Ask {
     /// A JSON answer that nobody keeps (RFC 6749, section 5.1).
     pub fn json(&self, status: StatusCode, body: &Json) -> Response {
         let content_type = HeaderValue::from_static("application/json; charset=utf-8");
-        let mut response = (status, body.to_string()).into_response();
+        let body = serde_json::to_vec(body).expect("an answer is JSON");
+        let mut response = (status, body).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        self.finish(response)
+        response
     }
 
-    /// Adds the headers of every answer.
+    /// Adds the headers of every answer, once it is made.
     pub fn finish(&self, mut response: Response) -> Response {
         let headers = response.headers_mut();
         let no_store = HeaderValue::from_static("no-store, no-cache");

@@ -198,7 +198,7 @@ impl Ask {
             Goal::AdminConsent { query } => self.refuse_admin_consent(query, error),
             Goal::Device { user_code } => {
                 self.decide_device(&super::device_page::stored_code(user_code), None).await?;
-                Ok(pages::message(self, "Sign-in cancelled", "You can close this page now."))
+                Ok(pages::message("Sign-in cancelled", "You can close this page now."))
             }
         }
     }

@@ -72,7 +72,7 @@ fn preflight(ask: &Ask) -> Response {
         }
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
-    ask.finish(response)
+    response
 }
 
 /// The form of a POST; on the v1 path also of a GET with a body, which two shipped clients send.

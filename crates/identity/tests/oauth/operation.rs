@@ -122,6 +122,63 @@ async fn reopened(world: World) -> World {
     World { directory, router, clock, tenant, address, folder }
 }
 
+/// Two nodes share a database: a change at one is soon seen at the other, which remembers what it read.
+#[tokio::test]
+async fn a_change_at_another_node_is_seen_within_seconds() {
+    let world = World::start().await;
+    let (app, secret) = world.confidential(Registration::default()).await;
+    let database = Database::open_file(&world.folder.path().join("state.db")).await;
+    let master = vigie_identity::MasterKey::from_hex(&"5a".repeat(32)).expect("a key");
+    let clock = world.clock.clone();
+    let other = vigie_identity::Directory::open(database.expect("opened"), master, clock).await;
+    let other = other.expect("opened");
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", app.as_str()),
+        ("client_secret", secret.as_str()),
+        ("scope", SCOPE),
+    ];
+    assert_eq!(world.form(&world.v2(), &fields).await.status, 200);
+    let id = uuid::Uuid::try_parse(&app).expect("an id");
+    let off = Registration { enabled: false, ..Registration::default() };
+    other.set_registration("tests", world.tenant, id, &off).await.expect("set");
+    let began = std::time::Instant::now();
+    loop {
+        let answer = world.form(&world.v2(), &fields).await;
+        if answer.status != 200 {
+            refused("disabled", &answer, 400, 7000112, "unauthorized_client");
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 10, "the change is not seen");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// Sign-ins of applications are written many at once: none is missing, none is there twice.
+#[tokio::test]
+async fn every_sign_in_of_an_application_is_in_the_log() {
+    let world = World::start().await;
+    let (app, secret) = world.confidential(Registration::default()).await;
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", app.as_str()),
+        ("client_secret", secret.as_str()),
+        ("scope", SCOPE),
+    ];
+    for _ in 0..123 {
+        assert_eq!(world.form(&world.v2(), &fields).await.status, 200);
+    }
+    let filter =
+        AuditFilter { actor: Some(app.clone()), top: Some(1000), ..AuditFilter::default() };
+    let entries = world.directory.audit_log(world.tenant, &filter).await.expect("read");
+    assert_eq!(entries.len(), 123);
+    for entry in entries {
+        let told = (entry.action.as_str(), entry.target.as_str(), entry.outcome.as_str());
+        assert_eq!(told, ("signIn", DEFENDER, "success"));
+        assert_eq!(entry.address.as_deref(), Some("192.0.2.10"));
+    }
+}
+
 /// The same on the other database, where the test command has started one.
 #[tokio::test]
 async fn postgresql_keeps_the_same_state() {
@@ -155,7 +212,12 @@ async fn postgresql_keeps_the_same_state() {
         ("client_secret", confidential.as_str()),
         ("scope", SCOPE),
     ];
-    assert_eq!(world.form(&world.v2(), &fields).await.status, 200);
+    for _ in 0..60 {
+        assert_eq!(world.form(&world.v2(), &fields).await.status, 200);
+    }
+    let filter = AuditFilter { actor: Some(client.clone()), ..AuditFilter::default() };
+    let log = world.directory.audit_log(world.tenant, &filter).await.expect("read");
+    assert_eq!(log.len(), 60, "many are written at once there too");
     world.clock.advance(chrono::TimeDelta::days(91));
     assert_eq!(world.form(&world.v2(), &fields).await.status, 200, "keys rotate there too");
     let document = world.directory.export().await.expect("exported");

@@ -479,3 +479,34 @@ pub fn redemption<'a>(app: &'a str, secret: &'a str, code: &'a str) -> Vec<(&'a 
         ("code_verifier", VERIFIER),
     ]
 }
+
+/// Checks every field of a refusal that came back to the client.
+pub fn sent_back(name: &str, answer: &Answer, number: u64, code: &str) {
+    let location = answer.location();
+    assert!(location.starts_with(REDIRECT), "{name}: {location}");
+    let back = fields(&location);
+    assert_eq!(back["error"], code, "{name}: {back:?}");
+    assert_eq!(back["state"], "s t&a+te", "{name}: {back:?}");
+    assert!(!back.contains_key("code"), "{name}: {back:?}");
+    described(name, &back["error_description"], number);
+    assert!(back["error_uri"].ends_with(&format!("?code={number}")), "{name}: {back:?}");
+}
+
+/// Checks a refusal that is shown, since it can be sent nowhere.
+pub fn on_page(name: &str, answer: &Answer, status: u16, number: u64) {
+    assert_eq!(answer.status, status, "{name}: {}", answer.text);
+    assert!(answer.header("location").is_empty(), "{name}");
+    let text = &answer.text;
+    assert!(text.contains(&format!("role=\"alert\">AADSTS{number}: ")), "{name}: {text}");
+    for told in ["Request id: ", "Correlation id: ", "Timestamp: "] {
+        assert!(text.contains(told), "{name}: {text}");
+    }
+    assert!(text.contains(answer.header("x-ms-request-id")), "{name}: {text}");
+}
+
+fn described(name: &str, description: &str, number: u64) {
+    assert!(description.starts_with(&format!("AADSTS{number}: ")), "{name}: {description}");
+    for label in ["Trace ID: ", "Correlation ID: ", "Timestamp: "] {
+        assert!(description.contains(label), "{name}: {description}");
+    }
+}
