@@ -54,3 +54,30 @@ async fn what_is_found_goes_into_quarantine_by_policy() {
     assert_eq!(vigie_sensor::quarantined(world.state.path()).unwrap().len(), 1);
     world.stop().await;
 }
+
+/// A zip of a gigabyte of zeros in a megabyte, and a file that claims to have ten.
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_that_grow_and_files_out_of_bounds_cost_nothing() {
+    let mut world = World::start_with(json!({"largestScannedBytes": 8 << 20})).await;
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(world.path("bomb.zip")).unwrap());
+    zip.start_file("zeros", zip::write::SimpleFileOptions::default()).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..1024 {
+        std::io::Write::write_all(&mut zip, &zeros).unwrap();
+    }
+    zip.finish().unwrap();
+    let bytes = std::fs::metadata(world.path("bomb.zip")).unwrap().len();
+    let huge = std::fs::File::create(world.path("huge")).unwrap();
+    huge.set_len(10 << 30).unwrap();
+    let scan = Command::RunAntiVirusScan { scan_type: ScanType::Full, rules: Vec::new() };
+    let begun = std::time::Instant::now();
+    let (_, result) = world.order(scan).await;
+    assert_eq!(result.status, OrderStatus::Succeeded);
+    assert!(result.error.unwrap().contains("1 were too large"));
+    assert!(begun.elapsed().as_secs() < 15, "it took {:?}", begun.elapsed());
+    let ended = world.event("AntivirusScanCompleted", |_| true).await;
+    let fields: Value = serde_json::from_str(ended["AdditionalFields"].as_str().unwrap()).unwrap();
+    // Running programs are scanned, too; the zip counts with what it has, not with what it holds.
+    assert!(fields["ScannedBytes"].as_u64().unwrap() < bytes + (512 << 20), "{fields}");
+    world.stop().await;
+}

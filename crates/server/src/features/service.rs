@@ -7,8 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::operations::{Operation, operation};
-use vigie_contract::service::{ClockChange, ClockState, PLANS, ServiceSettings, Write};
-use vigie_database::Migrations;
+use vigie_contract::service::{
+    Automation, ClockChange, ClockState, PLANS, ServiceSettings, Write,
+};
+use vigie_database::{Migrations, Transaction};
 
 pub const SERVICE: Migrations = Migrations {
     feature: "service",
@@ -35,6 +37,24 @@ pub async fn settings(state: &State, tenant: Uuid) -> Result<ServiceSettings, Ap
         Some(row) => serde_json::from_str(row.text(0)?).map_err(ApiError::internal),
         None => Ok(ServiceSettings::default()),
     }
+}
+
+/// How far a tenant's investigations go by themselves, as it stands in this transaction; not at all
+/// where its plan has none.
+pub async fn automation(
+    transaction: &mut Transaction,
+    tenant: Uuid,
+) -> Result<Automation, ApiError> {
+    let select = "SELECT body FROM service_settings WHERE tenant = $1";
+    let rows = transaction.read(select, &[tenant.to_string().into()]).await?;
+    let Some(row) = rows.first() else { return Ok(Automation::default()) };
+    let settings: ServiceSettings =
+        serde_json::from_str(row.text(0)?).map_err(ApiError::internal)?;
+    let plan = PLANS.iter().find(|plan| plan.plan == settings.plan);
+    let left_out = plan.is_some_and(|plan| {
+        plan.excluded_groups.iter().any(|group| group == "Automated investigations")
+    });
+    Ok(if left_out { Automation::default() } else { settings.automation })
 }
 
 /// Replaces the settings of a tenant.

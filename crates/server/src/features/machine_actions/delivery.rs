@@ -160,6 +160,7 @@ async fn signed(
 /// Serves a sensor's requests below `/sensor/v1/orders/`.
 pub async fn serve(
     state: &State,
+    tenant: Uuid,
     machine: &str,
     method: &Method,
     uri: &http::Uri,
@@ -172,6 +173,11 @@ pub async fn serve(
         text.parse::<i64>().map_err(|_| ApiError::bad_request("uploads are numbered from 0"))
     };
     match (method, segments.as_slice()) {
+        (&Method::POST, ["refused"]) => {
+            let refusal = sensors::parse(headers, body)?;
+            store::refused(state, tenant, machine, &refusal).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         (&Method::POST, [id, "result"]) => {
             let reported: OrderResult = sensors::parse(headers, body)?;
             result(state, machine, id, &reported).await?;
