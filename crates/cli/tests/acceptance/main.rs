@@ -2,6 +2,7 @@
 
 mod clients;
 mod durability;
+mod orders;
 mod recordings;
 mod start;
 mod support;

@@ -39,8 +39,16 @@ pub async fn settings(state: &State, tenant: Uuid) -> Result<ServiceSettings, Ap
     }
 }
 
-/// How far a tenant's investigations go by themselves, as it stands in this transaction; not at all
-/// where its plan has none.
+/// How far investigations go by themselves; not at all where the plan has none.
+pub fn automation_of(settings: &ServiceSettings) -> Automation {
+    let plan = PLANS.iter().find(|plan| plan.plan == settings.plan);
+    let left_out = plan.is_some_and(|plan| {
+        plan.excluded_groups.iter().any(|group| group == "Automated investigations")
+    });
+    if left_out { Automation::default() } else { settings.automation }
+}
+
+/// The same for a tenant, as it stands in this transaction.
 pub async fn automation(
     transaction: &mut Transaction,
     tenant: Uuid,
@@ -48,13 +56,8 @@ pub async fn automation(
     let select = "SELECT body FROM service_settings WHERE tenant = $1";
     let rows = transaction.read(select, &[tenant.to_string().into()]).await?;
     let Some(row) = rows.first() else { return Ok(Automation::default()) };
-    let settings: ServiceSettings =
-        serde_json::from_str(row.text(0)?).map_err(ApiError::internal)?;
-    let plan = PLANS.iter().find(|plan| plan.plan == settings.plan);
-    let left_out = plan.is_some_and(|plan| {
-        plan.excluded_groups.iter().any(|group| group == "Automated investigations")
-    });
-    Ok(if left_out { Automation::default() } else { settings.automation })
+    let settings = serde_json::from_str(row.text(0)?).map_err(ApiError::internal)?;
+    Ok(automation_of(&settings))
 }
 
 /// Replaces the settings of a tenant.

@@ -8,6 +8,7 @@ mod detections;
 mod edge;
 mod gathered;
 mod indicators;
+mod investigations;
 mod library;
 mod live_response;
 mod machines;

@@ -115,17 +115,13 @@ pub async fn advance(state: &State, investigation: &Investigation) -> Result<(),
         store::add_round(&mut transaction, number, investigation.rounds, &looked, &tasks).await?;
         transaction.commit().await?;
     }
-    let automation = automation(state, investigation.tenant).await?;
+    let settings = service::settings(state, investigation.tenant).await?;
+    let automation = service::automation_of(&settings);
     give_orders(state, investigation, &store::tasks(state, number).await?).await?;
     let orders = machine_actions::orders_of_investigation(state, &number.to_string()).await?;
     note(state, investigation, &orders, automation.level).await?;
     remediate(state, investigation).await?;
     conclude(state, investigation, (alerts, &orders), automation).await
-}
-
-async fn automation(state: &State, tenant: Uuid) -> Result<Automation, ApiError> {
-    let mut transaction = state.database.begin().await?;
-    service::automation(&mut transaction, tenant).await
 }
 
 /// A task for the machine itself and for each other one whose events name one of the files, with the
@@ -441,8 +437,8 @@ async fn decide(state: &State, investigation: &Investigation) -> Result<(), ApiE
         }
         name = "TerminatedBySystem";
     }
-    let resolve = automation(state, investigation.tenant).await?.resolve_alerts
-        && name == "SuccessfullyRemediated";
+    let settings = service::settings(state, investigation.tenant).await?;
+    let resolve = service::automation_of(&settings).resolve_alerts && name == "SuccessfullyRemediated";
     let (alerts, _) = alerts::evidence_of_investigation(state, number).await?;
     set(state, investigation, (alerts, name), Some(&details), Some(now), resolve).await
 }

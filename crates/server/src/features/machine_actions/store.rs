@@ -7,6 +7,7 @@
 
 use super::trail::{self, Entry};
 use crate::edge::ApiError;
+use crate::features::machines;
 use crate::state::State;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -138,14 +139,13 @@ pub async fn known(
     })
 }
 
-/// What a sensor says of its order. True if the action changed its state; an error 409 if it has
-/// ended and the sensor asks to go on.
+/// What a sensor says of its order: an error 409 if the action has ended and the sensor asks to go on.
 pub async fn report(
     state: &State,
     machine: &str,
     id: &str,
     result: &OrderResult,
-) -> Result<bool, ApiError> {
+) -> Result<(), ApiError> {
     let now = state.now();
     let mut transaction = state.database.begin().await?;
     let known = known(&mut transaction, machine, id).await?;
@@ -155,7 +155,7 @@ pub async fn report(
             return Err(ApiError::new(409, "OrderEnded", message));
         }
         // A result that is repeated, or that came too late to count.
-        return Ok(false);
+        return Ok(());
     }
     let status = format!("{:?}", result.status);
     let commands = known.commands.clone().map(|mut commands| {
@@ -183,8 +183,7 @@ pub async fn report(
         // Another node ended it in between.
         return Err(ApiError::new(409, "OrderEnded", "the action has ended"));
     }
-    let changed = status != known.status;
-    if changed {
+    if status != known.status {
         let mut detail = json!({"error": result.error, "errorHResult": result.error_code});
         if !result.findings.is_empty() {
             detail["findings"] = json!(result.findings);
@@ -192,9 +191,12 @@ pub async fn report(
         log(&mut transaction, now, (id, machine, &known), ("sensor", status.as_str()), detail)
             .await?;
     }
+    if known.kind == "Offboard" && result.status == OrderStatus::Succeeded {
+        machines::offboard(&mut transaction, machine).await?;
+    }
     transaction.commit().await?;
     state.publish.notify_one();
-    Ok(changed)
+    Ok(())
 }
 
 /// Puts the outcomes of steps into the API's `commands`.
