@@ -54,8 +54,7 @@ impl Machine {
             .spawn()?;
         let http = server.http()?;
         let (url, token) = (server.url()?, server.login()?.token(&http).await?);
-        let mut machine =
-            Machine { _server: server, sensor, http, url, token, id: String::new() };
+        let mut machine = Machine { _server: server, sensor, http, url, token, id: String::new() };
         for _ in 0..300 {
             let machines = machine.get("machines").await?;
             if let Some(id) = machines["value"][0]["id"].as_str() {
@@ -234,7 +233,8 @@ fn lines(random: &mut Random, size: usize) -> Vec<u8> {
     let words: Vec<String> = (0..200).map(|at| random.word(2 + at % 9)).collect();
     let mut text = String::with_capacity(size + 200);
     while text.len() < size {
-        let _ = write!(text, "2026-11-27T08:{:02}:00Z host daemon[{}]:", text.len() % 60, text.len());
+        let _ =
+            write!(text, "2026-11-27T08:{:02}:00Z host daemon[{}]:", text.len() % 60, text.len());
         for _ in 0..10 {
             let word = &words[random.below(200) as usize];
             let _ = write!(text, " {word}");

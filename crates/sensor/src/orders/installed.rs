@@ -147,7 +147,10 @@ impl Installed {
         std::thread::spawn(move || match Installed::of(source) {
             Ok(installed) => drop(sender.send(installed)),
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the package database is not read anew");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the package database is not read anew"
+                );
             }
         });
         receiver

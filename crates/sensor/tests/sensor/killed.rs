@@ -498,8 +498,7 @@ async fn offboarding() {
         assert_eq!(server.result(id).await.status, OrderStatus::Succeeded);
         assert!(machine.state("offboarded").exists() && !key.exists());
         assert!(!machine.state("enrolment.json").exists());
-        let mut config =
-            SensorConfig::new(server.url(), server.ca_pem.clone(), machine.state(""));
+        let mut config = SensorConfig::new(server.url(), server.ca_pem.clone(), machine.state(""));
         config.enrolment_key = Some(ENROLMENT_KEY.to_owned());
         config.installation_id = Some("4".repeat(40));
         let again = vigie_sensor::Sensor::start(config.clone()).await;

@@ -36,16 +36,8 @@ const CALLS: &[(libc::c_long, usize, &str)] = &[
     (libc::SYS_execve, 0, "start"),
 ];
 /// What only reads, and telemetry, which has a test of its own.
-const PASSED_OVER: &[&str] = &[
-    "/spool/",
-    "journalctl",
-    "systemctl",
-    "dpkg-query",
-    "/rpm",
-    "/last",
-    "/ip",
-    "findmnt",
-];
+const PASSED_OVER: &[&str] =
+    &["/spool/", "journalctl", "systemctl", "dpkg-query", "/rpm", "/last", "/ip", "findmnt"];
 
 #[derive(Default)]
 struct Shared {
@@ -97,7 +89,8 @@ impl Steps {
 
 /// A filter that lets everything through but asks about the steps.
 fn filter() -> Vec<libc::sock_filter> {
-    let line = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let line =
+        |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let end = libc::BPF_RET | libc::BPF_K;

@@ -7,9 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::operations::{Operation, operation};
-use vigie_contract::service::{
-    Automation, ClockChange, ClockState, PLANS, ServiceSettings, Write,
-};
+use vigie_contract::service::{Automation, ClockChange, ClockState, PLANS, ServiceSettings, Write};
 use vigie_database::{Migrations, Transaction};
 
 pub const SERVICE: Migrations = Migrations {

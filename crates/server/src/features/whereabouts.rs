@@ -20,11 +20,7 @@ pub struct Seen {
 }
 
 /// Machines whose events name one of the files. Hashes are hexadecimal digits, which need no quoting.
-pub async fn machines(
-    state: &State,
-    tenant: Uuid,
-    sha1: &[String],
-) -> Result<Vec<Seen>, ApiError> {
+pub async fn machines(state: &State, tenant: Uuid, sha1: &[String]) -> Result<Vec<Seen>, ApiError> {
     if sha1.is_empty() {
         return Ok(Vec::new());
     }

@@ -131,7 +131,10 @@ async fn what_is_known_to_be_bad_is_removed_wherever_it_was_seen() {
     let id = alert(&world, &token, &first, "bad file").await;
 
     let entities = look(&first, vec![finding("File", BAD, "/tmp/bad")]).await;
-    assert_eq!((&*entities.sha1, &*entities.paths), (&[BAD.to_owned()][..], &["/tmp/bad".to_owned()][..]));
+    assert_eq!(
+        (&*entities.sha1, &*entities.paths),
+        (&[BAD.to_owned()][..], &["/tmp/bad".to_owned()][..])
+    );
     // Each machine is asked for the places where it saw the file itself.
     let entities = look(&second, Vec::new()).await;
     assert!(entities.paths.contains(&"/opt/other".to_owned()), "{entities:?}");
@@ -193,7 +196,8 @@ async fn a_level_that_asks_for_core_folders_asks_for_all_copies_together() {
     known(&world, &token, BAD, "Block").await;
     let sensor = machine(&world, "a.example", BAD, "/tmp/bad").await;
     let id = alert(&world, &token, &sensor, "bad file").await;
-    let findings = vec![finding("File", BAD, "/tmp/bad"), finding("Autostart", BAD, "/etc/cron.d/b")];
+    let findings =
+        vec![finding("File", BAD, "/tmp/bad"), finding("Autostart", BAD, "/etc/cron.d/b")];
     look(&sensor, findings).await;
     alert_with(&world, &token, &id, "PendingApproval").await;
     assert!(sensor.client.orders(&sensor.token, 0).await.expect("orders").orders.is_empty());

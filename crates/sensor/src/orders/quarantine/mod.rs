@@ -206,11 +206,8 @@ fn outcome(sha1: &str, tally: &Tally) -> OrderResult {
     ended.dedup();
     sealed.sort();
     sealed.dedup();
-    let mut text = format!(
-        "{} files were quarantined and {} processes were ended",
-        sealed.len(),
-        ended.len()
-    );
+    let mut text =
+        format!("{} files were quarantined and {} processes were ended", sealed.len(), ended.len());
     for path in &sealed {
         text.push_str(&format!("; {}", path.display()));
     }

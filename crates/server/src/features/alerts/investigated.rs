@@ -65,7 +65,8 @@ pub async fn set_state(
     name: &str,
     resolve: bool,
 ) -> Result<(), ApiError> {
-    let update = "UPDATE alerts SET investigation_state = $1, updated = $2 WHERE investigation = $3";
+    let update =
+        "UPDATE alerts SET investigation_state = $1, updated = $2 WHERE investigation = $3";
     transaction.execute(update, &[name.into(), now.into(), investigation.into()]).await?;
     if resolve {
         let update = "UPDATE alerts SET status = 'Resolved', resolved = $1 \

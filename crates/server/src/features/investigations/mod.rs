@@ -131,7 +131,8 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
 
     let now = state.now();
     let requestor = call.actor();
-    let description = format!("{requestor} started an investigation of this machine: {}", body.comment);
+    let description =
+        format!("{requestor} started an investigation of this machine: {}", body.comment);
     let alert = NewAlert {
         tenant,
         machine: &machine,

@@ -5,9 +5,7 @@
 //! step that two take at the same instant counts once.
 
 use super::entities;
-use super::store::{
-    self, Found, Investigation, NewFound, NewInvestigation, Remediation, Task,
-};
+use super::store::{self, Found, Investigation, NewFound, NewInvestigation, Remediation, Task};
 use super::verdicts::{self, Reputation, Verdict};
 use crate::edge::ApiError;
 use crate::features::alerts::{self, Queued};
@@ -183,7 +181,8 @@ async fn give_orders(
             investigation: Some(investigation.number.to_string()),
         };
         let mut transaction = state.database.begin().await?;
-        let Some(action) = free(machine_actions::insert(&mut transaction, state.now(), &new).await)?
+        let Some(action) =
+            free(machine_actions::insert(&mut transaction, state.now(), &new).await)?
         else {
             continue;
         };
@@ -360,9 +359,9 @@ async fn conclude(
     let tasks = store::tasks(state, number).await?;
     let findings = store::findings(state, number).await?;
     let underway = tasks.iter().any(|task| !task.noted)
-        || findings.iter().any(|found| {
-            matches!(found.remediation, Remediation::Allowed | Remediation::Ordered)
-        });
+        || findings
+            .iter()
+            .any(|found| matches!(found.remediation, Remediation::Allowed | Remediation::Ordered));
     let (name, details) = match underway {
         true => (waits_for(orders, state.now()), None),
         false => {
@@ -438,7 +437,8 @@ async fn decide(state: &State, investigation: &Investigation) -> Result<(), ApiE
         name = "TerminatedBySystem";
     }
     let settings = service::settings(state, investigation.tenant).await?;
-    let resolve = service::automation_of(&settings).resolve_alerts && name == "SuccessfullyRemediated";
+    let resolve =
+        service::automation_of(&settings).resolve_alerts && name == "SuccessfullyRemediated";
     let (alerts, _) = alerts::evidence_of_investigation(state, number).await?;
     set(state, investigation, (alerts, name), Some(&details), Some(now), resolve).await
 }
@@ -479,8 +479,20 @@ fn outcome(orders: &[Investigated], findings: &[Found]) -> (&'static str, String
         (_, 1.., ..) => "PendingApproval",
         (_, _, 0, 1..) => "Failed",
         (_, _, 1.., 1..) => "PartiallyRemediated",
-        (_, _, 1.., 0) => if all { "SuccessfullyRemediated" } else { "PartiallyRemediated" },
-        (_, _, 0, 0) => if all { "Benign" } else { "PartiallyInvestigated" },
+        (_, _, 1.., 0) => {
+            if all {
+                "SuccessfullyRemediated"
+            } else {
+                "PartiallyRemediated"
+            }
+        }
+        (_, _, 0, 0) => {
+            if all {
+                "Benign"
+            } else {
+                "PartiallyInvestigated"
+            }
+        }
     };
     (state, details)
 }

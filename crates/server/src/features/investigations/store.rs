@@ -361,12 +361,8 @@ pub async fn remediate(
 ) -> Result<bool, ApiError> {
     let update = "UPDATE investigation_findings SET remediation = $1, \
                   action = COALESCE($2, action) WHERE id = $3 AND remediation = $4";
-    let values = [
-        to.name().into(),
-        action.map(str::to_owned).into(),
-        id.into(),
-        from.name().into(),
-    ];
+    let values =
+        [to.name().into(), action.map(str::to_owned).into(), id.into(), from.name().into()];
     Ok(transaction.execute(update, &values).await? > 0)
 }
 
