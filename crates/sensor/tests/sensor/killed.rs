@@ -54,6 +54,7 @@ impl<'a> Machine<'a> {
         std::fs::write(machine.folder.path().join("ca.pem"), &server.ca_pem).unwrap();
         machine.run();
         machine.id = server.machine_id().await;
+        machine.settle().await;
         machine
     }
 
@@ -80,6 +81,13 @@ impl<'a> Machine<'a> {
             .arg(self.state(""))
             .env("RUST_LOG", "error");
         self.running = Some(Steps::spawn(&mut command).unwrap());
+    }
+
+    /// Waits until what a new sensor writes at its enrolment is on disk.
+    async fn settle(&self) {
+        while !self.state("enrolment.json").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     fn steps(&self) -> &Steps {
@@ -357,7 +365,8 @@ impl Action for Scan {
 #[tokio::test(flavor = "multi_thread")]
 async fn scans() {
     let server = ProtocolServer::start().await;
-    let policy = json!({"quarantineDetections": true});
+    // The machine's running programs are scanned, too, and need not be waited for.
+    let policy = json!({"quarantineDetections": true, "largestScannedBytes": 65536});
     let mut machine = Machine::start(&server, None, policy).await;
     let path = machine.disk("test");
     at_every_step(&mut machine, Scan(path)).await;

@@ -157,7 +157,10 @@ fn watch(listener: &OwnedFd, shared: &Mutex<Shared>) {
             if libc::ioctl(listener.as_raw_fd(), RECEIVE, &mut asked) != 0 {
                 continue;
             }
-            step(&asked, shared);
+            if step(&asked, shared) {
+                // The thread ends in this call; an answer could still let it go on.
+                continue;
+            }
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
             answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
@@ -167,32 +170,38 @@ fn watch(listener: &OwnedFd, shared: &Mutex<Shared>) {
     }
 }
 
-fn step(asked: &libc::seccomp_notif, shared: &Mutex<Shared>) {
+/// Counts a step, and ends the program before it if it is the one; whether this very thread ends.
+fn step(asked: &libc::seccomp_notif, shared: &Mutex<Shared>) -> bool {
     let mut shared = shared.lock().unwrap();
-    if shared.left == 0 || !belongs(asked.pid, shared.pid) {
-        return;
+    let (process, parent) = family(asked.pid);
+    // Its own threads, and a child that is about to become another program.
+    let own = process == Some(shared.pid);
+    if shared.left == 0 || !(own || parent == Some(shared.pid)) {
+        return false;
     }
     let call = CALLS.iter().find(|(call, ..)| *call == libc::c_long::from(asked.data.nr));
-    let Some((_, argument, what)) = call else { return };
+    let Some((_, argument, what)) = call else { return false };
     let path = text(asked.pid, asked.data.args[*argument]);
     if PASSED_OVER.iter().any(|part| path.contains(part)) {
-        return;
+        return false;
     }
     shared.left -= 1;
-    if shared.left == 0 {
-        // SAFETY: the program is a child of this process that nobody has waited for.
-        unsafe { libc::kill(shared.pid as i32, libc::SIGKILL) };
-        shared.ended_before = Some(format!("{what} {path}"));
+    if shared.left > 0 {
+        return false;
     }
+    // SAFETY: the program is a child of this process that nobody has waited for.
+    unsafe { libc::kill(shared.pid as i32, libc::SIGKILL) };
+    shared.ended_before = Some(format!("{what} {path}"));
+    own
 }
 
-/// Whether a thread is one of the program's, or a process that it is about to become another program.
-fn belongs(thread: u32, program: u32) -> bool {
+/// The process of a thread, and that one's parent.
+fn family(thread: u32) -> (Option<u32>, Option<u32>) {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let field = |name: &str| -> Option<u32> {
         status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
     };
-    field("Tgid:") == Some(program) || field("PPid:") == Some(program)
+    (field("Tgid:"), field("PPid:"))
 }
 
 /// A text of another process, up to its zero.

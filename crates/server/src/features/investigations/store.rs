@@ -85,7 +85,6 @@ pub struct Investigation {
     pub machine: String,
     pub machine_name: String,
     pub state: String,
-    pub started: i64,
     pub requestor: String,
     pub comment: String,
     pub app: Option<Uuid>,
@@ -94,23 +93,22 @@ pub struct Investigation {
     pub rounds: i64,
 }
 
-const COLUMNS: &str = "number, tenant, machine, name, state, started, requestor, \
-                       requestor_comment, app, looked, rounds";
+const COLUMNS: &str = "number, tenant, machine, name, state, requestor, requestor_comment, app, \
+                       looked, rounds";
 
 fn investigation(row: &Row) -> Result<Investigation, ApiError> {
-    let app = row.optional_text(8)?.map(Uuid::try_parse).transpose();
+    let app = row.optional_text(7)?.map(Uuid::try_parse).transpose();
     Ok(Investigation {
         number: row.integer(0)?,
         tenant: Uuid::try_parse(row.text(1)?).map_err(ApiError::internal)?,
         machine: row.text(2)?.to_owned(),
         machine_name: row.text(3)?.to_owned(),
         state: row.text(4)?.to_owned(),
-        started: row.integer(5)?,
-        requestor: row.text(6)?.to_owned(),
-        comment: row.text(7)?.to_owned(),
+        requestor: row.text(5)?.to_owned(),
+        comment: row.text(6)?.to_owned(),
         app: app.map_err(ApiError::internal)?,
-        looked: serde_json::from_str(row.text(9)?).map_err(ApiError::internal)?,
-        rounds: row.integer(10)?,
+        looked: serde_json::from_str(row.text(8)?).map_err(ApiError::internal)?,
+        rounds: row.integer(9)?,
     })
 }
 
