@@ -1,10 +1,11 @@
 //! Investigations that start by themselves: from a new alert over the machines that saw its file to
 //! the file's removal, as far as the tenant allows.
 
-use crate::support::{TestSensor, World};
+use crate::support::{TestSensor, World, config};
 use chrono::TimeDelta;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
+use vigie_contract::clock::Clock;
 use vigie_contract::sensor::*;
 
 const ALL: &[&str] = &[
@@ -121,7 +122,27 @@ async fn investigation(world: &World, token: &str, id: &str) -> Json {
 
 #[tokio::test]
 async fn what_is_known_to_be_bad_is_removed_wherever_it_was_seen() {
-    let world = World::start().await;
+    removed_everywhere(World::start().await).await;
+}
+
+/// The same on the other database, where the test command has started one.
+#[tokio::test]
+async fn postgresql_brings_investigations_to_the_same_end() {
+    let Ok(url) = std::env::var("VIGIE_TEST_POSTGRES") else {
+        eprintln!("left out: VIGIE_TEST_POSTGRES names no database");
+        return;
+    };
+    let admin = vigie_database::Database::open_url(&url).await.expect("reached");
+    admin.execute("DROP SCHEMA IF EXISTS investigations CASCADE", &[]).await.expect("dropped");
+    admin.execute("CREATE SCHEMA investigations", &[]).await.expect("created");
+    let (data, clock) = (tempfile::tempdir().expect("a folder"), Clock::default());
+    let mut own = config(&data, &clock);
+    own.database = Some(format!("{url}?options=-csearch_path%3Dinvestigations"));
+    removed_everywhere(World::start_with(data, clock, own).await.expect("started")).await;
+    admin.execute("DROP SCHEMA investigations CASCADE", &[]).await.expect("dropped");
+}
+
+async fn removed_everywhere(world: World) {
     automate(&world, "Full").await;
     let token = world.token_for(ALL).await;
     known(&world, &token, BAD, "Block").await;

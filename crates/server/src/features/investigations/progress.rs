@@ -19,6 +19,8 @@ use vigie_contract::sensor::{Command, InvestigatedEntities};
 use vigie_contract::service::{Automation, AutomationLevel};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many looks pass between two at what waits for machines.
+const LOOKS_AT_WAITING: u64 = 10;
 const MINUTE: i64 = 60_000_000;
 /// A machine that has not fetched its order after this time is away.
 const PATIENCE: i64 = 10 * MINUTE;
@@ -33,28 +35,38 @@ const NOT_FOUND: i64 = 0x8007_0002_u32 as i32 as i64;
 
 /// Begins investigations and brings them on, until the server stops.
 pub async fn run(state: State) {
-    loop {
+    for look in 0_u64.. {
         tokio::select! {
             () = state.stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        if let Err(error) = step(&state).await {
+        if let Err(error) = step(&state, look % LOOKS_AT_WAITING == 0).await {
             tracing::error!(error = error.message, "investigations go on later");
         }
     }
 }
 
-async fn step(state: &State) -> Result<(), ApiError> {
+/// Brings all on; those that wait for machines only if asked to, since they may do so for days.
+async fn step(state: &State, waiting: bool) -> Result<(), ApiError> {
     for alert in alerts::queued(state).await? {
-        begin(state, &alert).await?;
+        told(begin(state, &alert).await);
     }
     for investigation in store::running(state).await? {
-        advance(state, &investigation).await?;
+        if waiting || investigation.state == "Running" {
+            told(advance(state, &investigation).await);
+        }
     }
     for investigation in store::decided(state, state.now() - UNDECIDED).await? {
-        decide(state, &investigation).await?;
+        told(decide(state, &investigation).await);
     }
     Ok(())
+}
+
+/// One that fails holds up no other.
+fn told(outcome: Result<(), ApiError>) {
+    if let Err(error) = outcome {
+        tracing::error!(error = error.message, "an investigation goes on later");
+    }
 }
 
 /// Brings on what runs in a tenant, so that a caller sees the present state.
