@@ -127,9 +127,13 @@ impl<'a> Machine<'a> {
     /// The one end of an order, however often it was told.
     async fn end(&self, id: Uuid) -> OrderResult {
         let result = self.server.result(id).await;
-        while !self.is_answered(id) {
+        for _ in 0..3000 {
+            if self.is_answered(id) {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        assert!(self.is_answered(id), "the journal does not know that the server has the result");
         let mut ends = self.server.states(id);
         ends.retain(|status| *status != OrderStatus::InProgress);
         assert!(ends.iter().all(|status| *status == result.status), "several ends: {ends:?}");

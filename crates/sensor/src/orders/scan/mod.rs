@@ -1,9 +1,9 @@
 //! `runAntiVirusScan`: files are compared with YARA rules and, where it is installed, with ClamAV's
 //! signatures.
 //!
-//! Two threads of lowest priority: one finds and opens files, reports and quarantines; the other, the
-//! [`inspector`], reads them and compares, confined to the files that it is handed. It has one file at
-//! a time in memory.
+//! One thread finds and opens files, reports and quarantines; the other, the [`inspector`], reads them
+//! and compares, at the lowest priority and confined to the files that it is handed. It has one file at
+//! a time in memory, and the first waits for it, so a scan takes what nobody else wants.
 
 mod clamav;
 mod inspector;
@@ -43,24 +43,6 @@ struct Counts {
 }
 
 pub fn run(
-    executor: &Executor,
-    run: &Run,
-    scan_type: ScanType,
-    rules: &[FileReference],
-) -> OrderResult {
-    // A thread of its own: priority cannot be raised again for whatever comes after. Its own threads
-    // inherit it.
-    let scanned = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            lower_priority();
-            scan(executor, run, scan_type, rules)
-        });
-        thread.join()
-    });
-    scanned.unwrap_or_else(|_| failed("the scan failed internally", FAILED_HRESULT))
-}
-
-fn scan(
     executor: &Executor,
     run: &Run,
     scan_type: ScanType,
@@ -118,18 +100,6 @@ fn scan(
     }
     let status = if stopped { OrderStatus::Cancelled } else { succeeded().status };
     OrderResult { error: Some(text), ..OrderResult::of(status) }
-}
-
-/// The scan waits for everything else that wants the processor or the disk.
-fn lower_priority() {
-    // linux/ioprio.h: class "idle", for this thread.
-    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-    const IDLE: libc::c_int = 3 << 13;
-    // SAFETY: both calls take numbers alone; 0 is the calling thread.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IDLE);
-    }
 }
 
 struct Scan<'a> {
