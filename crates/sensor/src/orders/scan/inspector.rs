@@ -66,7 +66,7 @@ impl<'scope> Inspector<'scope> {
 }
 
 /// The thread waits for everything else that wants the processor or the disk.
-fn lower_priority() {
+pub fn lower_priority() {
     // linux/ioprio.h: class "idle", for this thread.
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     const IDLE: libc::c_int = 3 << 13;
