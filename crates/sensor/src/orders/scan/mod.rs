@@ -185,6 +185,10 @@ impl Scan<'_> {
     fn resume(&mut self) {
         for sealed in self.executor.quarantine.sealed_by(self.run) {
             self.executor.quarantine.tell(self.executor, self.run, &sealed);
+            if sealed.path.exists() {
+                // Cut off before it was removed: it is found, and removed, again.
+                continue;
+            }
             let mut row = self.row(&sealed.path);
             row.text("SHA1", sealed.sha1);
             row.text("SHA256", sealed.sha256);
