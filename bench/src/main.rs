@@ -6,6 +6,7 @@ mod hunt;
 mod idle;
 mod ingest;
 mod orders;
+mod response;
 mod server;
 mod start;
 mod token;
@@ -28,6 +29,8 @@ enum Benchmark {
     Hunt,
     Idle,
     Orders,
+    Scan,
+    Package,
     Token,
     Api,
 }
@@ -53,6 +56,12 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Orders) {
         runtime.block_on(orders::run())?;
+    }
+    if chosen(Benchmark::Scan) {
+        runtime.block_on(response::scan())?;
+    }
+    if chosen(Benchmark::Package) {
+        runtime.block_on(response::package())?;
     }
     if chosen(Benchmark::Token) {
         runtime.block_on(token::run())?;

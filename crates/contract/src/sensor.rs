@@ -8,6 +8,7 @@
 //! | `POST /sensor/v1/telemetry?sequence=N` | [`TelemetryBatch`] → [`Acknowledgement`] | durable once answered |
 //! | `GET /sensor/v1/orders?wait=SECONDS` | → [`Orders`] | long poll, at most 60 s |
 //! | `POST /sensor/v1/orders/{id}/result` | [`OrderResult`] → 204 | repeated until answered |
+//! | `POST /sensor/v1/orders/refused` | [`Refusal`] → 204 | an order that was none of this server's |
 //! | `GET /sensor/v1/orders/{id}/files/{sha256}` | → the file's bytes | a library file the order names |
 //! | `POST /sensor/v1/orders/{id}/uploads/{n}?offset=N` | bytes → [`UploadState`] | resumable |
 //! | `POST /sensor/v1/orders/{id}/uploads/{n}/end` | [`UploadEnd`] → 204 | checked by its hash |
@@ -319,6 +320,9 @@ pub struct Finding {
     /// Where it was found, for a person to read.
     pub place: String,
     pub sha1: Option<String>,
+    /// The file, where there is one.
+    #[serde(default)]
+    pub path: Option<String>,
     /// The installed package that the file is an unchanged part of.
     pub package: Option<String>,
 }
@@ -363,6 +367,16 @@ pub enum OrderStatus {
     Succeeded,
     Failed,
     Cancelled,
+}
+
+/// An order that a sensor did not take: forged, altered, for another machine, past its end, or under
+/// the id of another one. It is told for the audit log; nothing in it can be trusted but the reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// The id that the order claimed to have, where it could be read.
+    pub claimed_id: Option<Uuid>,
+    pub reason: String,
 }
 
 /// How a step of a live response session goes on or ended.

@@ -24,6 +24,38 @@ pub struct ServiceSettings {
     pub faults: Vec<Fault>,
     /// Every answer waits for so many milliseconds, at most a minute.
     pub latency_milliseconds: u64,
+    pub automation: Automation,
+}
+
+/// How far investigations go by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Automation {
+    pub level: AutomationLevel,
+    /// Whether alerts are resolved whose investigation found nothing, or removed what it found.
+    pub resolve_alerts: bool,
+}
+
+impl Default for Automation {
+    fn default() -> Automation {
+        Automation { level: AutomationLevel::default(), resolve_alerts: true }
+    }
+}
+
+/// The automation levels of device groups, here of the tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AutomationLevel {
+    /// Investigations are started by hand alone.
+    #[default]
+    NoAutomatedResponse,
+    /// New alerts are investigated; whatever is to be removed waits for a person.
+    SemiRequireApprovalForAllFolders,
+    /// What is malicious is removed, but for files in folders of the operating system.
+    SemiRequireApprovalForCoreFolders,
+    /// What is malicious is removed from folders for temporary files alone.
+    SemiRequireApprovalForNonTempFolders,
+    /// What is malicious is removed.
+    Full,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -189,23 +189,25 @@ async fn package(way: &impl Way, order: &Order) -> Result<()> {
 fn investigate(way: &impl Way, entities: &InvestigatedEntities) -> OrderResult {
     let findings = way.system(|system| {
         let mut findings = Vec::new();
-        let mut add = |kind: &str, sha1: &str, place: String| {
+        let mut add = |kind: &str, sha1: &str, place: String, path: &str| {
             findings.push(Finding {
                 kind: kind.to_owned(),
                 entity: sha1.to_owned(),
                 place,
                 sha1: Some(sha1.to_owned()),
+                path: Some(path.to_owned()),
                 package: None,
             });
         };
         for (path, file) in &system.files {
             if entities.sha1.contains(&file.sha1) {
-                add("File", &file.sha1, path.clone());
+                add("File", &file.sha1, path.clone(), path);
             }
         }
         for (pid, process) in &system.processes {
             if entities.sha1.contains(&process.sha1) {
-                add("Process", &process.sha1, format!("process {pid} ({})", process.command_line));
+                let place = format!("process {pid} ({})", process.command_line);
+                add("Process", &process.sha1, place, &process.path);
             }
         }
         findings

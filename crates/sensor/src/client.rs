@@ -117,6 +117,12 @@ impl Client {
         self.send(self.http.post(url).bearer_auth(token).json(result), 30).await.map(drop)
     }
 
+    /// Tells of an order that was not taken.
+    pub async fn order_refused(&self, token: &str, refusal: &Refusal) -> Result<(), CallError> {
+        let url = self.url("orders/refused");
+        self.send(self.http.post(url).bearer_auth(token).json(refusal), 30).await.map(drop)
+    }
+
     /// Bytes of a library file that an order names.
     pub async fn order_file(
         &self,

@@ -16,6 +16,7 @@
 pub mod client;
 mod collector;
 pub mod command_line;
+mod confinement;
 mod disk;
 pub mod identity;
 pub mod link;
@@ -195,6 +196,14 @@ impl Sensor {
         disk::make_private_folder(&config.state_dir)?;
         let lock = lock_state_folder(&config.state_dir)?;
         if identity::is_offboarded(&config.state_dir) {
+            // To the end, should the sensor have been killed on the way.
+            identity::forget(&config.state_dir)?;
+            return Err(StartError::Offboarded);
+        }
+        let journal = Journal::open(&config.state_dir)?;
+        if matches!(journal.offboarding(), Some((_, true))) {
+            // The server knows; the sensor was killed before it forgot.
+            identity::forget(&config.state_dir)?;
             return Err(StartError::Offboarded);
         }
         let policy = Policy::load(config.policy_file.as_deref(), &config.state_dir)?;
@@ -215,7 +224,8 @@ impl Sensor {
         let key = identity::load_or_create_key(&config.state_dir)?;
         let link = Arc::new(Link::new(client, key, config.clock.clone(), enrolled));
         let spool = Spool::open(&config.state_dir.join("spool"), config.spool_bytes)?;
-        SensorHandle::start(config, policy, lock, isolation, link, spool).map_err(Into::into)
+        SensorHandle::start(config, policy, lock, isolation, link, spool, journal)
+            .map_err(Into::into)
     }
 }
 
@@ -256,13 +266,19 @@ pub struct SensorHandle {
 
 impl SensorHandle {
     fn start(
-        config: SensorConfig,
+        mut config: SensorConfig,
         policy: Policy,
         lock: File,
         isolation: Arc<Isolation>,
         link: Arc<Link>,
         spool: Spool,
+        journal: Journal,
     ) -> anyhow::Result<SensorHandle> {
+        let offboarding = journal.offboarding().map(|(id, _)| id);
+        if offboarding.is_some() {
+            // It is on its way out: it must not make itself known anew.
+            config.enrolment_key = None;
+        }
         let stop = CancellationToken::new();
         let lost = Arc::new(Lost::default());
         let state = Arc::new(State::default());
@@ -299,23 +315,26 @@ impl SensorHandle {
         });
         let providers = Arc::new(sources.providers.clone());
 
+        let quarantine = Quarantine::new(&config.state_dir)?;
+        quarantine.vault.sweep()?;
         let executor = Arc::new(Executor {
             allow_response: config.allow_response,
             policy,
             state_dir: config.state_dir.clone(),
             isolation: isolation.clone(),
             restriction: restriction.clone(),
-            quarantine: Arc::new(Quarantine::new(&config.state_dir)?),
+            quarantine: Arc::new(quarantine),
             processes: processes.clone(),
             sink: sink.clone(),
             clock,
             stop: stop.clone(),
-            offboarding: Mutex::default(),
+            offboarding: Mutex::new(offboarding),
         });
+        executor.clear_work(&journal.unfinished());
         let receiver = Receiver {
             link: link.clone(),
             executor,
-            journal: Mutex::new(Journal::open(&config.state_dir)?),
+            journal: Mutex::new(journal),
             state: state.clone(),
             clock: config.clock.clone(),
             stop: stop.clone(),
@@ -325,6 +344,7 @@ impl SensorHandle {
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),
             refused: Mutex::default(),
+            untold: Mutex::default(),
         };
         let uplink = Uplink {
             link: link.clone(),

@@ -60,6 +60,7 @@ pub async fn enrol(config: SensorConfig) -> Result<Enrolled> {
         report,
     };
     let enrolled = client.enrol(&request).await?;
+    orders::Journal::open(&config.state_dir)?.forget_offboarding()?;
     identity::forget_offboarding(&config.state_dir)?;
     identity::save_enrolment(&config.state_dir, &enrolled)?;
     Ok(enrolled)

@@ -169,6 +169,7 @@ impl Server {
         connections.spawn(publish(state.clone()));
         connections.spawn(features::detections::run(state.clone()));
         connections.spawn(features::machine_actions::run_deliveries(state.clone()));
+        connections.spawn(features::investigations::run(state.clone()));
         let router = router(state);
         let tls = Arc::new(tls);
         for listener in listeners {

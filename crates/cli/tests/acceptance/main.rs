@@ -4,6 +4,7 @@ mod clients;
 mod durability;
 mod kills;
 mod pages;
+mod orders;
 mod recordings;
 mod start;
 mod support;

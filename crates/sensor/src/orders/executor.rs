@@ -138,11 +138,28 @@ impl Executor {
         self.stop.cancel();
     }
 
-    /// The folder of one order's files; the order's end removes it.
+    /// The folder of one order's files. It tells how far the order has come, so it stays until the
+    /// journal knows the end.
     pub fn work_folder(&self, run: &Run) -> Result<PathBuf> {
-        let folder = self.state_dir.join("work").join(run.order.id.to_string());
+        let folder = self.work().join(run.order.id.to_string());
         disk::make_private_folder(&folder)?;
         Ok(folder)
+    }
+
+    /// Removes the folders of all orders but those that are not at their end.
+    pub fn clear_work(&self, unfinished: &[Order]) {
+        let entries = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let goes_on = unfinished.iter().any(|order| *name == *order.id.to_string());
+            if !goes_on && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(%error, "an ended order's files stay");
+            }
+        }
+    }
+
+    fn work(&self) -> PathBuf {
+        self.state_dir.join("work")
     }
 }
 

@@ -7,15 +7,21 @@ use super::quarantine::open_regular;
 use super::succeeded;
 use crate::process::{Process, pids};
 use crate::sources::sock_diag::{ESTABLISHED, Sockets};
+use std::io::Read;
 use std::path::Path;
 use vigie_contract::sensor::{Finding, InvestigatedEntities, OrderResult};
 
 /// Findings of one machine; more would tell nothing new.
 const MOST_FINDINGS: usize = 200;
+/// Of an autostart's text, the beginning is read, in bytes.
+const LARGEST_AUTOSTART: u64 = 1 << 20;
 
 pub fn run(executor: &Executor, run: &Run, entities: &InvestigatedEntities) -> OrderResult {
-    let installed = Installed::read(&executor.policy.package_database).ok();
+    let installed = Installed::read(&executor.policy).ok();
     let mut search = Search { executor, entities, installed, findings: Vec::new() };
+    // That something starts a package's own program is no finding: everything starts a shell.
+    let foreign: Vec<&String> =
+        entities.paths.iter().filter(|path| search.package(Path::new(path)).is_none()).collect();
     for pid in pids() {
         if let Some(process) = executor.processes.find(pid) {
             search.process(&process);
@@ -29,6 +35,7 @@ pub fn run(executor: &Executor, run: &Run, entities: &InvestigatedEntities) -> O
             break;
         }
         search.file("Autostart", &path);
+        search.autostart(&path, &foreign);
     }
     search.connections();
     search.findings.truncate(MOST_FINDINGS);
@@ -51,14 +58,31 @@ impl Search<'_> {
         let by_name = self.entities.process_names.iter().find(|name| **name == image.name);
         let Some(entity) = by_hash.or(by_name).cloned() else { return };
         let place = format!("process {} ({})", process.pid, image.command_line);
-        self.add("Process", entity, place, hash, path);
+        self.add("Process", entity, place, hash, Some(path));
     }
 
     fn file(&mut self, kind: &str, path: &Path) {
         let Some(hashes) = self.executor.processes.hash_file(path) else { return };
         if self.entities.sha1.contains(&hashes.sha1) {
             let (entity, place) = (hashes.sha1.clone(), path.display().to_string());
-            self.add(kind, entity.clone(), place, Some(entity), path);
+            self.add(kind, entity.clone(), place, Some(entity), Some(path));
+        }
+    }
+
+    /// What starts by itself and names one of the paths.
+    fn autostart(&mut self, path: &Path, paths: &[&String]) {
+        let mut text = Vec::new();
+        let Ok(file) = open_regular(path) else { return };
+        if file.take(LARGEST_AUTOSTART).read_to_end(&mut text).is_err() {
+            return;
+        }
+        for named in paths {
+            if names(&text, named.as_bytes()) {
+                let place = format!("{} starts {named}", path.display());
+                let hashes = self.executor.processes.hash_file(path);
+                let sha1 = hashes.map(|hashes| hashes.sha1.clone());
+                self.add("Autostart", (*named).clone(), place, sha1, Some(path));
+            }
         }
     }
 
@@ -68,9 +92,15 @@ impl Search<'_> {
             let remote = entry.remote.ip().to_string();
             if entry.state == ESTABLISHED && self.entities.ip_addresses.contains(&remote) {
                 let place = format!("{} to {}", entry.local, entry.remote);
-                self.add("Connection", remote, place, None, Path::new(""));
+                self.add("Connection", remote, place, None, None);
             }
         }
+    }
+
+    /// The package that a file is an unchanged part of.
+    fn package(&self, path: &Path) -> Option<String> {
+        let installed = self.installed.as_ref()?;
+        installed.package_of(path, &mut open_regular(path).ok()?).map(str::to_owned)
     }
 
     fn add(
@@ -79,11 +109,37 @@ impl Search<'_> {
         entity: String,
         place: String,
         sha1: Option<String>,
-        path: &Path,
+        path: Option<&Path>,
     ) {
-        let package = self.installed.as_ref().and_then(|installed| {
-            installed.package_of(path, &mut open_regular(path).ok()?).map(str::to_owned)
-        });
-        self.findings.push(Finding { kind: kind.to_owned(), entity, place, sha1, package });
+        let package = path.and_then(|path| self.package(path));
+        let path = path.map(|path| path.display().to_string());
+        self.findings.push(Finding { kind: kind.to_owned(), entity, place, sha1, path, package });
+    }
+}
+
+/// Whether a text holds a path as a whole, not as a part of a longer one.
+fn names(text: &[u8], path: &[u8]) -> bool {
+    let outside = |byte: Option<&u8>| {
+        byte.is_none_or(|byte| !(byte.is_ascii_alphanumeric() || b"/._-".contains(byte)))
+    };
+    !path.is_empty()
+        && memchr::memmem::find_iter(text, path).any(|at| {
+            let before = at.checked_sub(1).and_then(|before| text.get(before));
+            outside(before) && outside(text.get(at + path.len()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn only_whole_paths_are_named() {
+        let text = b"[Service]\nExecStart=/opt/bad --now\n";
+        assert!(names(text, b"/opt/bad"));
+        assert!(names(b"/opt/bad", b"/opt/bad"));
+        for other in ["/opt/ba", "/opt/bad2", "opt/bad", "/bad", ""] {
+            assert!(!names(text, other.as_bytes()), "{other}");
+        }
     }
 }

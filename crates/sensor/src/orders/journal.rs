@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-use vigie_contract::sensor::{Order, OrderResult};
+use vigie_contract::sensor::{Command, Order, OrderResult, OrderStatus};
 
 /// Ended orders are remembered this long after their end of validity.
 const REMEMBERED_DAYS: i64 = 1;
@@ -25,6 +25,8 @@ pub enum Standing {
     New,
     Running,
     Done,
+    /// The id belongs to another order.
+    Taken,
 }
 
 pub struct Journal {
@@ -39,12 +41,30 @@ impl Journal {
         Ok(Journal { path, entries })
     }
 
-    pub fn standing(&self, id: Uuid) -> Standing {
-        match self.entries.get(&id) {
+    pub fn standing(&self, order: &Order) -> Standing {
+        match self.entries.get(&order.id) {
             None => Standing::New,
+            Some(known) if known.order.command != order.command => Standing::Taken,
             Some(Entry { result: None, .. }) => Standing::Running,
             Some(_) => Standing::Done,
         }
+    }
+
+    /// An offboarding that was carried out here, and whether the server has heard of it.
+    pub fn offboarding(&self) -> Option<(Uuid, bool)> {
+        let is_done = |entry: &Entry| {
+            let status = entry.result.as_ref().map(|result| result.status);
+            entry.order.command == Command::Offboard {} && status == Some(OrderStatus::Succeeded)
+        };
+        let found = self.entries.iter().find(|(_, entry)| is_done(entry));
+        found.map(|(id, entry)| (*id, entry.answered))
+    }
+
+    /// The machine belongs to a server again: what made it leave is over.
+    pub fn forget_offboarding(&mut self) -> Result<()> {
+        let Some((id, _)) = self.offboarding() else { return Ok(()) };
+        self.entries.remove(&id);
+        disk::write_json(&self.path, &self.entries)
     }
 
     /// Writes a new order down; it must not run unless this succeeded.
@@ -108,7 +128,6 @@ mod tests {
     use super::super::{order_for_tests, succeeded};
     use super::*;
     use vigie_contract::clock::Clock;
-    use vigie_contract::sensor::Command;
 
     #[test]
     fn an_order_is_new_once_and_its_result_survives_restarts() {
@@ -117,18 +136,20 @@ mod tests {
         let order = order_for_tests("m", now, Command::Unisolate {});
         let open = || Journal::open(folder.path()).unwrap();
 
-        assert_eq!(open().standing(order.id), Standing::New);
+        assert_eq!(open().standing(&order), Standing::New);
         open().received(&order).unwrap();
-        assert_eq!(open().standing(order.id), Standing::Running);
+        assert_eq!(open().standing(&order), Standing::Running);
         assert_eq!(open().unfinished(), std::slice::from_ref(&order));
         open().finished(order.id, succeeded(), now).unwrap();
-        assert_eq!(open().standing(order.id), Standing::Done);
+        assert_eq!(open().standing(&order), Standing::Done);
         assert_eq!(open().unanswered(), [(order.id, succeeded())]);
         open().answered(order.id).unwrap();
         assert!(open().unanswered().is_empty());
-        assert_eq!(open().standing(order.id), Standing::Done);
+        assert_eq!(open().standing(&order), Standing::Done);
         open().answer_again(order.id).unwrap();
         assert_eq!(open().unanswered().len(), 1);
+        let other = Order { command: Command::UnrestrictCodeExecution {}, ..order.clone() };
+        assert_eq!(open().standing(&other), Standing::Taken);
 
         // Long after its end the id is forgotten: the order could no longer be taken anyway.
         open().answered(order.id).unwrap();
@@ -136,6 +157,22 @@ mod tests {
         let mut journal = open();
         journal.received(&second).unwrap();
         journal.finished(second.id, succeeded(), now + TimeDelta::days(3)).unwrap();
-        assert_eq!(journal.standing(order.id), Standing::New);
+        assert_eq!(journal.standing(&order), Standing::New);
+    }
+
+    #[test]
+    fn an_offboarding_is_known_until_the_machine_is_enrolled_by_hand() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Clock::default().now();
+        let order = order_for_tests("m", now, Command::Offboard {});
+        let open = || Journal::open(folder.path()).unwrap();
+        open().received(&order).unwrap();
+        assert_eq!(open().offboarding(), None);
+        open().finished(order.id, succeeded(), now).unwrap();
+        assert_eq!(open().offboarding(), Some((order.id, false)));
+        open().answered(order.id).unwrap();
+        assert_eq!(open().offboarding(), Some((order.id, true)));
+        open().forget_offboarding().unwrap();
+        assert_eq!(open().offboarding(), None);
     }
 }

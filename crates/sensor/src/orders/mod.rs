@@ -47,6 +47,8 @@ pub enum BadOrder {
     OtherMachine(String),
     #[error("the order ended at {0}")]
     Expired(DateTime<Utc>),
+    #[error("another order had the id {0} before")]
+    Repeated(Uuid),
     /// Of this server and for this machine, but nothing that this sensor knows; it is answered.
     #[error("this sensor does not know such an order: {reason}")]
     Unknown { id: Uuid, reason: String },
@@ -76,14 +78,21 @@ pub fn verify(
     Ok(order)
 }
 
+/// What all orders have, also those of a newer server.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    id: Uuid,
+    machine_id: String,
+}
+
+/// The id that an order claims to have; believes nobody.
+pub fn claimed_id(signed: &SignedOrder) -> Option<Uuid> {
+    serde_json::from_str(&signed.order).ok().map(|head: Head| head.id)
+}
+
 /// What a text is that is no [`Order`]: one of a newer server, or nothing.
 fn unknown(text: &str, machine_id: &str, error: &serde_json::Error) -> BadOrder {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Head {
-        id: Uuid,
-        machine_id: String,
-    }
     let reason = error.to_string();
     match serde_json::from_str::<Head>(text) {
         Ok(head) if head.machine_id == machine_id => BadOrder::Unknown { id: head.id, reason },

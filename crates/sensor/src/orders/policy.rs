@@ -18,6 +18,8 @@ pub struct Policy {
     pub orders: Option<Vec<String>>,
     /// dpkg's database, which says what installed packages brought.
     pub package_database: PathBuf,
+    /// The program `rpm`, which is asked where there is no such database; `/usr/bin/rpm` if missing.
+    pub rpm: Option<PathBuf>,
     /// Files and folders whose programs may start under restricted code execution, besides those of
     /// installed packages.
     pub allowed_programs: Vec<PathBuf>,
@@ -59,6 +61,7 @@ impl Default for Policy {
         Policy {
             orders: None,
             package_database: "/var/lib/dpkg".into(),
+            rpm: None,
             allowed_programs: Vec::new(),
             restricted_file_systems: Vec::new(),
             kill_after_start: false,

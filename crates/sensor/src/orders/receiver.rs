@@ -4,7 +4,9 @@
 //! that a long scan holds up no isolation.
 
 use super::executor::{Executor, Run, lane};
-use super::{BadOrder, FAILED_HRESULT, Journal, Standing, UNKNOWN_HRESULT, failed, verify};
+use super::{
+    BadOrder, FAILED_HRESULT, Journal, Standing, UNKNOWN_HRESULT, claimed_id, failed, verify,
+};
 use crate::client::{CallError, LONGEST_POLL_SECONDS};
 use crate::link::{Backoff, Link};
 use crate::state::State;
@@ -42,6 +44,8 @@ pub struct Receiver {
     pub lanes: Mutex<HashMap<&'static str, mpsc::UnboundedSender<Order>>>,
     pub tasks: TaskTracker,
     pub refused: Mutex<HashSet<String>>,
+    /// Refusals that the server has not heard of.
+    pub untold: Mutex<Vec<Refusal>>,
 }
 
 impl Receiver {
@@ -145,7 +149,7 @@ impl Receiver {
             }
             return Ok(false);
         }
-        let standing = self.journal.lock().standing(order.id);
+        let standing = self.journal.lock().standing(&order);
         match standing {
             Standing::New => {
                 let written = self.journal.lock().received(&order);
@@ -160,6 +164,10 @@ impl Receiver {
             Standing::Running => {
                 self.begin(token, order).await?;
                 Ok(true)
+            }
+            Standing::Taken => {
+                self.refuse(signed, &BadOrder::Repeated(order.id));
+                Ok(false)
             }
             // The server sends it again because it did not hear the result.
             Standing::Done => {
@@ -179,6 +187,9 @@ impl Receiver {
         if refused.insert(signed.signature.clone()) {
             tracing::error!(%reason, "order refused");
             self.executor.report_refusal(&reason.to_string());
+            let refusal = Refusal { claimed_id: claimed_id(signed), reason: reason.to_string() };
+            self.untold.lock().push(refusal);
+            self.ended.notify_one();
         }
     }
 
@@ -229,7 +240,12 @@ impl Receiver {
             return;
         }
         tracing::warn!(%id, status = ?result.status, error = result.error, "order ended");
-        self.keep(self.journal.lock().finished(id, result, self.clock.now()));
+        let unfinished = {
+            let mut journal = self.journal.lock();
+            self.keep(journal.finished(id, result, self.clock.now()));
+            journal.unfinished()
+        };
+        self.executor.clear_work(&unfinished);
         self.running.lock().remove(&id);
         self.ended.notify_one();
         self.changed.notify_one();
@@ -264,10 +280,17 @@ impl Receiver {
 
     async fn answer(&self) -> Result<(), CallError> {
         let open = self.journal.lock().unanswered();
-        if open.is_empty() {
+        if open.is_empty() && self.untold.lock().is_empty() {
             return Ok(());
         }
-        let token = self.link.token().await?;
+        let token = match self.link.token().await {
+            Ok(token) => token,
+            Err(error) => {
+                self.left(&error);
+                return Err(error);
+            }
+        };
+        self.tell_refusals(&token).await?;
         for (id, result) in open {
             match self.link.client.order_result(&token, id, &result).await {
                 Ok(()) => {}
@@ -285,6 +308,35 @@ impl Receiver {
             self.executor.answered(id);
         }
         Ok(())
+    }
+
+    async fn tell_refusals(&self, token: &str) -> Result<(), CallError> {
+        loop {
+            let Some(refusal) = self.untold.lock().first().cloned() else { return Ok(()) };
+            match self.link.client.order_refused(token, &refusal).await {
+                Ok(()) => {}
+                Err(error) if error.is_order_over() || error.is_bad_content() => {
+                    tracing::warn!(%error, "the server takes no word of refused orders");
+                }
+                Err(error) => {
+                    if error.is_session() {
+                        self.link.forget(token).await;
+                    }
+                    return Err(error);
+                }
+            }
+            self.untold.lock().remove(0);
+        }
+    }
+
+    /// A server that no longer takes this machine's key has heard of its offboarding, though a sensor
+    /// that was killed does not know.
+    fn left(&self, error: &CallError) {
+        let offboarding = self.journal.lock().offboarding();
+        if let (Some((id, _)), true) = (offboarding, error.is_session()) {
+            self.keep(self.journal.lock().answered(id));
+            self.executor.answered(id);
+        }
     }
 
     /// A journal that cannot be written is no reason to stop; the order may then run once more

@@ -48,7 +48,7 @@ impl Drop for SensorProgram {
 }
 
 /// A server in the server's namespace, on a runtime whose thread lives there.
-fn with_server(hosts: &Hosts, test: impl AsyncFnOnce(ProtocolServer) + Send) {
+pub fn with_server(hosts: &Hosts, test: impl AsyncFnOnce(ProtocolServer) + Send) {
     hosts.on("server", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

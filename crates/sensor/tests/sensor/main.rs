@@ -3,6 +3,7 @@
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod isolation;
+mod killed;
 mod live;
 mod orders;
 mod package;
@@ -10,6 +11,8 @@ mod protocol;
 mod quarantine;
 mod restriction;
 mod scan;
+#[path = "../support/steps.rs"]
+mod steps;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/world.rs"]

@@ -79,6 +79,26 @@ async fn false_orders_are_recorded_and_never_carried_out() {
         };
         world.event("TamperingAttempt", says).await;
     }
+    // The true server's signature under the id of an order that was carried out.
+    let (id, _) = world.order(script(&world, "true")).await;
+    let stolen = Order { id, ..order(&world.machine, hour) };
+    world.server.queue(&world.machine, world.server.sign(&text(&stolen)));
+    let says = |row: &serde_json::Value| {
+        row["AdditionalFields"].as_str().is_some_and(|fields| fields.contains("had the id"))
+    };
+    world.event("TamperingAttempt", says).await;
+    // The server is told of each, once, for its log.
+    let refusals = world
+        .server
+        .until("four refusals", |memory| {
+            (memory.refusals.len() >= 4).then(|| memory.refusals.clone())
+        })
+        .await;
+    for (refusal, reason) in refusals.iter().zip(["for machine", "ended at", "signature", "the id"])
+    {
+        assert!(refusal.reason.contains(reason), "{refusal:?}");
+        assert!(refusal.claimed_id.is_some());
+    }
     // Of the true server, but of a kind that this sensor does not know.
     let newer = order(&world.machine, hour);
     let text = text(&newer).replace("LiveResponse", "Teleport");

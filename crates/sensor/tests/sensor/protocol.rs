@@ -272,7 +272,8 @@ async fn attempts_on_the_sensor_itself_are_reported() {
     if provider.provider == "fanotify" {
         let own = folder.path().join("orders.json");
         let mut shell = Program::new("sh");
-        shell.args(["-c", "echo '{}' > \"$1\"", "sh"]).arg(&own);
+        // It stays for a moment, so that its name can still be read.
+        shell.args(["-c", "echo '{}' > \"$1\"; sleep 1; :", "sh"]).arg(&own);
         assert!(shell.status().unwrap().success());
         let row = server
             .row("DeviceEvents", |row| {

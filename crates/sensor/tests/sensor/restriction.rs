@@ -10,11 +10,11 @@ use vigie_contract::sensor::{Command, OrderStatus};
 use vigie_sensor::identity::hex;
 
 /// A memory file system for one test.
-struct Disk(PathBuf);
+pub struct Disk(pub PathBuf);
 
 impl Disk {
     /// `None`, with a printed line, where it cannot be had.
-    fn mount() -> Option<Disk> {
+    pub fn mount() -> Option<Disk> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root for fanotify and a file system of its own");
             return None;
@@ -28,7 +28,7 @@ impl Disk {
         Some(Disk(path))
     }
 
-    fn program(&self, name: &str, text: &str) -> PathBuf {
+    pub fn program(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -44,7 +44,7 @@ impl Drop for Disk {
 }
 
 /// Whether a program can be started. Another process starts it: the sensor's own children may.
-fn starts(program: &Path) -> bool {
+pub fn starts(program: &Path) -> bool {
     let script = format!("exec sh -c 'exec {}'", program.display());
     let mut shell = Program::new("setsid");
     shell.args(["--wait", "sh", "-c", &format!("({script}); exit $?")]);

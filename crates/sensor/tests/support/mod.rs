@@ -40,6 +40,8 @@ pub struct Machine {
     pub results: Vec<(Uuid, OrderResult)>,
     /// Open orders with the time of their last delivery.
     pub orders: Vec<(SignedOrder, Option<Instant>)>,
+    /// It was ordered to leave.
+    pub leaving: bool,
 }
 
 /// What a sensor sent for an order.
@@ -63,6 +65,8 @@ pub struct Memory {
     pub uploads: BTreeMap<(Uuid, usize), Upload>,
     /// Uploads are refused with 503 once they have this many bytes.
     pub uploads_break_at: Option<usize>,
+    /// What sensors did not take.
+    pub refusals: Vec<Refusal>,
     /// Orders that are over on this side.
     pub over: std::collections::BTreeSet<Uuid>,
 }
@@ -323,6 +327,11 @@ impl Handler {
             return Err((401, "Unauthorized"));
         }
         let segments: Vec<&str> = path.split('/').collect();
+        if let ["orders", "refused"] = segments.as_slice() {
+            let refusal = serde_json::from_slice(&body).map_err(|_| (400, "Refusal"))?;
+            self.memory.lock().unwrap().refusals.push(refusal);
+            return Ok(Value::Null);
+        }
         if let ["orders", id, rest @ ..] = segments.as_slice() {
             let id: Uuid = id.parse().map_err(|_| (404, "Order"))?;
             return self.order(&token, id, rest, number("offset"), &body);
@@ -360,7 +369,13 @@ impl Handler {
                 }
                 self.with(token, |machine| {
                     let is_of = |order: &SignedOrder| order.order.contains(&id.to_string());
+                    let offboards = |order: &SignedOrder| order.order.contains("Offboard");
+                    machine.leaving |= machine.orders.iter().any(|(o, _)| is_of(o) && offboards(o));
                     machine.orders.retain(|(order, _)| !is_of(order));
+                    if machine.leaving && result.status == OrderStatus::Succeeded {
+                        // Its key is taken no more, as by the real server.
+                        machine.public_key.clear();
+                    }
                     machine.results.push((id, result));
                 })
             }
@@ -406,6 +421,7 @@ impl Handler {
         let mut memory = self.memory.lock().unwrap();
         let machine = memory.machines.entry(machine_id.clone()).or_default();
         machine.public_key = request.public_key;
+        machine.leaving = false;
         machine.report = request.report;
         let order_key = BASE64.encode(self.order_key.public_key().as_ref());
         Ok(json!(Enrolled { tenant_id: Uuid::nil(), machine_id, order_key }))

@@ -8,7 +8,7 @@ mod files;
 pub mod gathered;
 pub mod hunting;
 pub mod indicators;
-mod investigations;
+pub mod investigations;
 mod ips;
 mod library;
 pub mod machine_actions;

@@ -90,7 +90,8 @@ async fn dispatch(state: &State, request: Request) -> Result<Response, ApiError>
                 }
                 (method, path) if path.starts_with("orders/") => {
                     let (uri, headers) = (&parts.uri, &parts.headers);
-                    machine_actions::serve(state, &machine, method, uri, headers, body).await
+                    machine_actions::serve(state, tenant, &machine, method, uri, headers, body)
+                        .await
                 }
                 _ => Err(ApiError::not_found("Path", path)),
             }

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::operations::{Operation, operation};
-use vigie_contract::service::{ClockChange, ClockState, PLANS, ServiceSettings, Write};
-use vigie_database::Migrations;
+use vigie_contract::service::{Automation, ClockChange, ClockState, PLANS, ServiceSettings, Write};
+use vigie_database::{Migrations, Transaction};
 
 pub const SERVICE: Migrations = Migrations {
     feature: "service",
@@ -35,6 +35,27 @@ pub async fn settings(state: &State, tenant: Uuid) -> Result<ServiceSettings, Ap
         Some(row) => serde_json::from_str(row.text(0)?).map_err(ApiError::internal),
         None => Ok(ServiceSettings::default()),
     }
+}
+
+/// How far investigations go by themselves; not at all where the plan has none.
+pub fn automation_of(settings: &ServiceSettings) -> Automation {
+    let plan = PLANS.iter().find(|plan| plan.plan == settings.plan);
+    let left_out = plan.is_some_and(|plan| {
+        plan.excluded_groups.iter().any(|group| group == "Automated investigations")
+    });
+    if left_out { Automation::default() } else { settings.automation }
+}
+
+/// The same for a tenant, as it stands in this transaction.
+pub async fn automation(
+    transaction: &mut Transaction,
+    tenant: Uuid,
+) -> Result<Automation, ApiError> {
+    let select = "SELECT body FROM service_settings WHERE tenant = $1";
+    let rows = transaction.read(select, &[tenant.to_string().into()]).await?;
+    let Some(row) = rows.first() else { return Ok(Automation::default()) };
+    let settings = serde_json::from_str(row.text(0)?).map_err(ApiError::internal)?;
+    Ok(automation_of(&settings))
 }
 
 /// Replaces the settings of a tenant.

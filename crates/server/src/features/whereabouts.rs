@@ -11,25 +11,32 @@ const MOST: usize = 100;
 const EVENTS: &str = "union DeviceProcessEvents, DeviceFileEvents, DeviceEvents \
                       | where Timestamp > ago(30d)";
 
-/// Machines whose events name one of the files: id and name. Hashes are hexadecimal digits, which
-/// need no quoting.
-pub async fn machines(
-    state: &State,
-    tenant: Uuid,
-    sha1: &[String],
-) -> Result<Vec<(String, String)>, ApiError> {
+/// A machine that saw a file.
+pub struct Seen {
+    pub machine: String,
+    pub machine_name: String,
+    /// Where its events named the file.
+    pub paths: Vec<String>,
+}
+
+/// Machines whose events name one of the files. Hashes are hexadecimal digits, which need no quoting.
+pub async fn machines(state: &State, tenant: Uuid, sha1: &[String]) -> Result<Vec<Seen>, ApiError> {
     if sha1.is_empty() {
         return Ok(Vec::new());
     }
     let hashes: Vec<String> = sha1.iter().map(|sha1| format!("\"{sha1}\"")).collect();
     let query = format!(
-        "{EVENTS} | where SHA1 in ({}) | summarize DeviceName = take_any(DeviceName) by DeviceId \
-         | take {MOST}",
+        "{EVENTS} | where SHA1 in ({}) | summarize DeviceName = take_any(DeviceName), \
+         Paths = tostring(make_set(FolderPath, {MOST})) by DeviceId | take {MOST}",
         hashes.join(", ")
     );
     let rows = rows(state, tenant, &query).await?;
-    let machines = rows.iter().map(|row| (text(row, "DeviceId"), text(row, "DeviceName")));
-    Ok(machines.filter(|(id, _)| !id.is_empty()).collect())
+    let machines = rows.iter().map(|row| Seen {
+        machine: text(row, "DeviceId"),
+        machine_name: text(row, "DeviceName"),
+        paths: serde_json::from_str(&text(row, "Paths")).unwrap_or_default(),
+    });
+    Ok(machines.filter(|seen| !seen.machine.is_empty()).collect())
 }
 
 /// Paths at which a machine's events name a file.

@@ -9,6 +9,7 @@ mod edge;
 mod functions;
 mod gathered;
 mod indicators;
+mod investigations;
 mod library;
 mod live_response;
 mod machines;

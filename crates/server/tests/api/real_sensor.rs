@@ -33,6 +33,7 @@ impl Machine {
             (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let policy = json!({
             "searchFolders": [disk.path()], "quickScanFolders": [disk.path()], "rulesFolder": null,
+            "largestScannedBytes": 1 << 20,
         });
         let mut options = std::fs::OpenOptions::new();
         let path = state.path().join("policy.json");

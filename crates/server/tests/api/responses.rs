@@ -256,6 +256,70 @@ async fn every_order_and_its_requester_are_in_the_log_and_in_hunting() {
 }
 
 #[tokio::test]
+async fn what_a_sensor_refused_is_in_the_log_and_in_hunting() {
+    let world = World::start().await;
+    let sensor = world.sensor("a.example").await;
+    let token = world.token_for(ALL).await;
+    let claimed = uuid::Uuid::new_v4();
+    let refusal = Refusal {
+        claimed_id: Some(claimed),
+        reason: "the signature is not of this tenant's order key".to_owned(),
+    };
+    sensor.client.order_refused(&sensor.token, &refusal).await.expect("taken");
+    let nameless = Refusal { claimed_id: None, reason: "x".repeat(5000) };
+    sensor.client.order_refused(&sensor.token, &nameless).await.expect("taken");
+    let admin = world.administration_token().await;
+    let path = format!("/admin/v1/tenants/{}/responselog", world.first.tenant);
+    let log = world.get(&path, &admin).await.body;
+    let entries = log["value"].as_array().expect("a log");
+    assert_eq!(entries.len(), 2, "{log}");
+    let entry = entries.iter().find(|entry| entry["actionId"] == claimed.to_string());
+    let entry = entry.expect("the claimed id");
+    assert_eq!((&entry["event"], &entry["actor"]), (&json!("Refused"), &json!("sensor")));
+    assert_eq!(entry["detail"]["machineId"], sensor.id());
+    assert!(entry["detail"]["error"].as_str().expect("a reason").contains("signature"));
+    assert!(entries.iter().all(|entry| entry.to_string().len() < 2000), "a reason without bound");
+    let query = "CloudAppEvents | where ActivityType == 'Refused' and ObjectName == 'a.example'";
+    let mut rows = Vec::new();
+    for _ in 0..20 {
+        rows = world.hunt(&token, query).await;
+        if rows.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_out_of_bounds_is_not_stored() {
+    let world = World::start().await;
+    let sensor = world.sensor("a.example").await;
+    let token = world.token_for(ALL).await;
+    let operation = "collectInvestigationPackage";
+    act(&world, &token, sensor.id(), operation, json!({"Comment": "c"})).await;
+    let id = sensor.orders().await[0].id;
+    let client = &sensor.client;
+    let piece = |bytes: Vec<u8>| client.upload_piece(&sensor.token, (id, 0), 0, bytes.into());
+    assert!(piece(b"early".to_vec()).await.is_err_and(|error| error.is_order_over()));
+    sensor.tell(id, OrderStatus::InProgress).await.expect("taken");
+    assert!(piece(vec![0; UPLOAD_PIECE_BYTES + 1]).await.is_err_and(|e| e.is_bad_content()));
+    piece(b"PK".to_vec()).await.expect("stored");
+    for name in ["../package.zip", "/etc/passwd", "..", "a\\b"] {
+        let end = UploadEnd { name: name.to_owned(), size: 2, sha256: sha256_of(b"PK") };
+        let ended = client.upload_end(&sensor.token, (id, 0), &end).await;
+        assert!(ended.is_err_and(|error| error.is_bad_content()), "{name} was taken");
+    }
+    // Another machine's sensor has no part in it.
+    let other = world.sensor("b.example").await;
+    assert!(other.tell(id, OrderStatus::Succeeded).await.is_err_and(|error| error.is_order_over()));
+    let end = UploadEnd { name: "p.zip".to_owned(), size: 2, sha256: sha256_of(b"PK") };
+    assert!(other.client.upload_end(&other.token, (id, 0), &end).await.is_err());
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn the_package_is_downloaded_by_a_link_once_it_is_there() {
     let world = World::start().await;
     let sensor = world.sensor("a.example").await;
@@ -347,6 +411,7 @@ async fn an_investigation_looks_where_the_file_was_seen_and_tells_what_it_found(
             entity: SHA1.to_owned(),
             place: "/tmp/bad".to_owned(),
             sha1: Some(SHA1.to_owned()),
+            path: Some("/tmp/bad".to_owned()),
             package: package.map(str::to_owned),
         }];
         let told = sensor.client.order_result(&sensor.token, order.id, &result).await;

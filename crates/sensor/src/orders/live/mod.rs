@@ -31,12 +31,7 @@ pub fn run(executor: &Executor, run: &Run, commands: &[LiveCommand]) -> OrderRes
         Err(error) => return failed(format!("{error:#}"), FAILED_HRESULT),
     };
     let mut session = Session { executor, run, work, steps };
-    let result = session.run(commands);
-    // A session that the sensor's own end cut off goes on from here.
-    if result.status == OrderStatus::Succeeded || !executor.stop.is_cancelled() {
-        let _ = std::fs::remove_dir_all(&session.work);
-    }
-    result
+    session.run(commands)
 }
 
 struct Session<'a> {

@@ -33,9 +33,6 @@ pub fn collect(executor: &Executor, run: &Run) -> OrderResult {
         run.transfer.upload(0, &package, "investigation-package.zip")?;
         Ok(bytes)
     });
-    if outcome.is_ok() || !executor.stop.is_cancelled() {
-        let _ = executor.work_folder(run).map(std::fs::remove_dir_all);
-    }
     match outcome {
         Ok(bytes) => {
             let seconds = begun.elapsed().as_secs_f64();

@@ -54,16 +54,13 @@ impl Quarantine {
         known_paths: &[String],
     ) -> OrderResult {
         let mut tally = Tally::default();
-        // A restart may have cut this order off: what it sealed before counts.
-        let before = self.vault.list().unwrap_or_default();
-        let order = run.order.id;
-        tally.sealed.extend(
-            before
-                .into_iter()
-                .filter(|sealed| sealed.order == Some(order))
-                .map(|sealed| sealed.path),
-        );
-        let installed = Installed::read(&executor.policy.package_database).ok();
+        // A restart may have cut this order off: what it sealed before counts, and is told again, since
+        // its row may have been lost with the sensor.
+        for sealed in self.sealed_by(run) {
+            self.tell(executor, run, &sealed);
+            tally.sealed.push(sealed.path);
+        }
+        let installed = Installed::read(&executor.policy).ok();
         let judge = Judge { executor, installed: installed.as_ref() };
         let mut search = processes::Search::new(sha1);
         let running = search.running();
@@ -98,26 +95,48 @@ impl Quarantine {
                 tally.refused.push(format!("{}: {reason}", path.display()));
                 continue;
             }
-            match self.take(judge.executor, run, found) {
+            match self.take(judge.executor, run, found, None) {
                 Ok(()) => tally.sealed.push(path),
                 Err(error) => tally.errors.push(format!("{}: {error:#}", path.display())),
             }
         }
     }
 
-    /// Seals one file and removes it.
-    pub fn take(&self, executor: &Executor, run: &Run, mut found: Found) -> Result<()> {
-        let order = &run.order;
-        let sealed = self.vault.seal(&mut found, order, executor.clock.now())?;
+    /// Seals one file and removes it. One that this order sealed before a restart, but did not come
+    /// to remove, has its place in the vault.
+    pub fn take(
+        &self,
+        executor: &Executor,
+        run: &Run,
+        mut found: Found,
+        threat: Option<&str>,
+    ) -> Result<()> {
+        let sha1 = found.sha1()?;
+        let before = self.sealed_by(run);
+        if before.iter().any(|sealed| sealed.path == found.path && sealed.sha1 == sha1) {
+            return found.remove();
+        }
+        let sealed = self.vault.seal(&mut found, &run.order, threat, executor.clock.now())?;
         found.remove()?;
         tracing::warn!(path = %sealed.path.display(), id = %sealed.id, "file quarantined");
+        self.tell(executor, run, &sealed);
+        Ok(())
+    }
+
+    /// What this very order has sealed so far.
+    pub fn sealed_by(&self, run: &Run) -> Vec<Sealed> {
+        let mut all = self.vault.list().unwrap_or_default();
+        all.retain(|sealed| sealed.order == Some(run.order.id));
+        all
+    }
+
+    pub fn tell(&self, executor: &Executor, run: &Run, sealed: &Sealed) {
         let mut row = executor.event("FileQuarantined");
-        describe(&mut row, &sealed);
-        let fields = json!({"QuarantineId": sealed.id, "ActionId": order.id,
-                            "Requestor": order.requestor});
+        describe(&mut row, sealed);
+        let fields = json!({"QuarantineId": sealed.id, "ActionId": run.order.id,
+                            "Requestor": run.order.requestor});
         row.json("AdditionalFields", &fields);
         executor.put(row);
-        Ok(())
     }
 }
 
@@ -182,15 +201,14 @@ impl Judge<'_> {
 }
 
 fn outcome(sha1: &str, tally: &Tally) -> OrderResult {
-    let mut ended = tally.ended.clone();
+    let (mut ended, mut sealed) = (tally.ended.clone(), tally.sealed.clone());
     ended.sort_unstable();
     ended.dedup();
-    let mut text = format!(
-        "{} files were quarantined and {} processes were ended",
-        tally.sealed.len(),
-        ended.len()
-    );
-    for path in &tally.sealed {
+    sealed.sort();
+    sealed.dedup();
+    let mut text =
+        format!("{} files were quarantined and {} processes were ended", sealed.len(), ended.len());
+    for path in &sealed {
         text.push_str(&format!("; {}", path.display()));
     }
     if !tally.refused.is_empty() {
@@ -199,7 +217,7 @@ fn outcome(sha1: &str, tally: &Tally) -> OrderResult {
     if !tally.errors.is_empty() {
         return failed(format!("{text}; but: {}", tally.errors.join("; ")), FAILED_HRESULT);
     }
-    if tally.sealed.is_empty() && ended.is_empty() {
+    if sealed.is_empty() && ended.is_empty() {
         let message = format!("no file with the SHA-1 {sha1} was found on this machine");
         return failed(message, NOT_FOUND_HRESULT);
     }

@@ -67,6 +67,11 @@ impl Found {
         open_regular(path).and_then(|mut file| hash(&mut file)).is_ok_and(|found| found == sha1)
     }
 
+    /// Its SHA-1 in lower-case hexadecimal digits.
+    pub fn sha1(&mut self) -> Result<String> {
+        Ok(hash(self.rewound()?)?)
+    }
+
     pub fn rewound(&mut self) -> Result<&mut File> {
         self.file.rewind()?;
         Ok(&mut self.file)

@@ -45,6 +45,9 @@ pub struct Sealed {
     pub requestor: String,
     /// The machine action.
     pub order: Option<Uuid>,
+    /// What a scan took it for.
+    #[serde(default)]
+    pub threat: Option<String>,
 }
 
 pub struct Vault {
@@ -72,6 +75,25 @@ impl Vault {
         Ok(Vault { folder, key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
+    /// Removes what a sensor that was killed while it sealed left behind: files without the facts that
+    /// would bring them back. Their originals are where they were.
+    pub fn sweep(&self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.folder)?.flatten() {
+            let path = entry.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let left = match extension {
+                Some("sealed") => !path.with_extension("json").exists(),
+                Some("new") => true,
+                _ => false,
+            };
+            if left {
+                tracing::warn!(path = %path.display(), "removing what was not sealed to the end");
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Everything in the vault, oldest first.
     pub fn list(&self) -> Result<Vec<Sealed>> {
         let mut all = Vec::new();
@@ -87,7 +109,13 @@ impl Vault {
     }
 
     /// Stores a file durably; the original is untouched.
-    pub fn seal(&self, found: &mut Found, order: &Order, now: DateTime<Utc>) -> Result<Sealed> {
+    pub fn seal(
+        &self,
+        found: &mut Found,
+        order: &Order,
+        threat: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Sealed> {
         let id = Uuid::new_v4();
         let path = self.content(id);
         let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -117,6 +145,7 @@ impl Vault {
             quarantined: now,
             requestor: order.requestor.clone(),
             order: Some(order.id),
+            threat: threat.map(str::to_owned),
         };
         disk::write_json(&self.folder.join(format!("{id}.json")), &sealed)?;
         Ok(sealed)
@@ -262,7 +291,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4751)).unwrap();
             let before = std::fs::metadata(&path).unwrap();
             let mut found = Found::open(&path, None).unwrap().unwrap();
-            let sealed = vault.seal(&mut found, &order, now).unwrap();
+            let sealed = vault.seal(&mut found, &order, None, now).unwrap();
             found.remove().unwrap();
             assert!(!path.exists());
             let stored = std::fs::read(vault.content(sealed.id)).unwrap();
@@ -287,6 +316,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_sealed_to_the_end_is_swept_away_and_nothing_else() {
+        let state = tempfile::tempdir().unwrap();
+        let vault = Vault::open(state.path()).unwrap();
+        let path = state.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let now = Clock::default().now();
+        let order = order_for_tests("m", now, Command::Unisolate {});
+        let mut found = Found::open(&path, None).unwrap().unwrap();
+        let sealed = vault.seal(&mut found, &order, Some("Eicar"), now).unwrap();
+        let left = vault.content(Uuid::new_v4());
+        std::fs::write(&left, "half").unwrap();
+        vault.sweep().unwrap();
+        assert!(!left.exists() && vault.content(sealed.id).exists());
+        assert_eq!(vault.list().unwrap()[0].threat.as_deref(), Some("Eicar"));
+    }
+
+    #[test]
     fn a_changed_copy_is_not_restored() {
         let state = tempfile::tempdir().unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -296,7 +342,7 @@ mod tests {
         let now = Clock::default().now();
         let order = order_for_tests("m", now, Command::Unisolate {});
         let mut found = Found::open(&path, None).unwrap().unwrap();
-        let sealed = vault.seal(&mut found, &order, now).unwrap();
+        let sealed = vault.seal(&mut found, &order, None, now).unwrap();
         found.remove().unwrap();
         let stored = vault.content(sealed.id);
         let mut bytes = std::fs::read(&stored).unwrap();

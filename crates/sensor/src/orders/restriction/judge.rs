@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Verdicts that are remembered, by version of the file.
@@ -20,6 +21,8 @@ type Version = (u64, u64, i64, i64, i64, i64, u64);
 pub struct Judge {
     surroundings: Surroundings,
     installed: Option<Installed>,
+    /// The database as it is read anew.
+    coming: Option<Receiver<Installed>>,
     looked: Instant,
     verdicts: HashMap<Version, bool>,
 }
@@ -28,15 +31,16 @@ impl Judge {
     /// Fails where there is neither a package database nor a list of allowed programs: nothing at
     /// all could start.
     pub fn new(surroundings: Surroundings) -> Result<Judge> {
-        let installed = Installed::read(&surroundings.policy.package_database);
+        let installed = Installed::read(&surroundings.policy);
         if surroundings.policy.allowed_programs.is_empty() {
             installed.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).context(
-                "code execution cannot be restricted: only dpkg's database is understood, and the \
-                 policy allows no programs",
+                "code execution cannot be restricted: neither dpkg nor rpm says what is installed, \
+                 and the policy allows no programs",
             )?;
         }
         let (installed, verdicts) = (installed.ok(), HashMap::new());
-        Ok(Judge { surroundings, installed, looked: Instant::now(), verdicts })
+        let (looked, coming) = (Instant::now(), None);
+        Ok(Judge { surroundings, installed, coming, looked, verdicts })
     }
 
     /// Whether the file that a process wants to start may. A refusal becomes a row.
@@ -83,15 +87,24 @@ impl Judge {
                 .is_some_and(|installed| installed.package_of(path, file).is_some())
     }
 
-    /// Reads the package database again after it changed.
+    /// Has the package database read again after it changed; until then the last one counts.
     fn renew(&mut self) {
+        match self.coming.as_ref().map(Receiver::try_recv) {
+            Some(Ok(installed)) => {
+                self.installed = Some(installed);
+                self.verdicts.clear();
+                self.coming = None;
+            }
+            Some(Err(TryRecvError::Disconnected)) => self.coming = None,
+            Some(Err(TryRecvError::Empty)) => return,
+            None => {}
+        }
         if self.looked.elapsed() < LOOK_EVERY {
             return;
         }
         self.looked = Instant::now();
-        if let Some(renewed) = self.installed.as_ref().and_then(Installed::renewed) {
-            self.installed = Some(renewed);
-            self.verdicts.clear();
+        if let Some(installed) = self.installed.as_ref().filter(|known| known.is_stale()) {
+            self.coming = Some(installed.renew());
         }
     }
 

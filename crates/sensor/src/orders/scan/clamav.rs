@@ -1,8 +1,10 @@
 //! ClamAV, where it is installed: its own program is asked, since its library is not ours to link.
 
 use super::Detection;
+use super::inspector::lower_priority;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -25,7 +27,15 @@ pub fn scan(
 ) -> Result<Vec<Detection>> {
     let daemon = program.file_name().is_some_and(|name| name == "clamdscan");
     let own: &[&str] = if daemon { &["--fdpass"] } else { &["--recursive"] };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // SAFETY: between fork and exec only calls of the kernel are made.
+    unsafe {
+        command.pre_exec(|| {
+            lower_priority();
+            Ok(())
+        });
+    }
+    let mut child = command
         .args(["--infected", "--no-summary"])
         .args(own)
         .arg("--")

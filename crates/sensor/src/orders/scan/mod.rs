@@ -1,10 +1,12 @@
 //! `runAntiVirusScan`: files are compared with YARA rules and, where it is installed, with ClamAV's
 //! signatures.
 //!
-//! One thread of lowest priority reads one file at a time, so a scan takes at most one core, which it
-//! leaves to whoever wants it, and the memory of one file.
+//! One thread finds and opens files, reports and quarantines; the other, the [`inspector`], reads them
+//! and compares, at the lowest priority and confined to the files that it is handed. It has one file at
+//! a time in memory, and the first waits for it, so a scan takes what nobody else wants.
 
 mod clamav;
+mod inspector;
 mod rules;
 mod yara;
 
@@ -13,9 +15,11 @@ use super::installed::Installed;
 use super::quarantine::{Found, Judge, open_regular, walk};
 use super::{FAILED_HRESULT, failed, succeeded};
 use crate::process::pids;
-use rules::{Rules, Text};
+use crate::rows::Row;
+use anyhow::Result;
+use inspector::{Inspector, Looked};
+use rules::Text;
 use serde_json::json;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vigie_contract::sensor::{FileReference, OrderResult, OrderStatus, ScanType};
@@ -42,23 +46,6 @@ pub fn run(
     executor: &Executor,
     run: &Run,
     scan_type: ScanType,
-    rules: &[FileReference],
-) -> OrderResult {
-    // A thread of its own: priority cannot be raised again for whatever comes after.
-    let scanned = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            lower_priority();
-            scan(executor, run, scan_type, rules)
-        });
-        thread.join()
-    });
-    scanned.unwrap_or_else(|_| failed("the scan failed internally", FAILED_HRESULT))
-}
-
-fn scan(
-    executor: &Executor,
-    run: &Run,
-    scan_type: ScanType,
     tenant_rules: &[FileReference],
 ) -> OrderResult {
     let begun = Instant::now();
@@ -73,14 +60,17 @@ fn scan(
         }
     }
     let mut problems = Vec::new();
-    let rules = Rules::new(executor.policy.rules_folder.as_deref(), texts, &mut problems);
-    let mut scan = Scan { executor, run, rules, counts: Counts::default(), seen: Vec::new() };
+    texts.extend(rules::local(executor.policy.rules_folder.as_deref(), &mut problems));
     let folders = match scan_type {
         ScanType::Quick => &executor.policy.quick_scan_folders,
         ScanType::Full => &executor.policy.full_scan_folders,
     };
-    scan.running_programs();
-    scan.folders(folders);
+    let mut scan = Scan { executor, run, counts: Counts::default(), seen: Vec::new() };
+    scan.resume();
+    match scan.compare(texts, folders) {
+        Ok(wrong) => problems.extend(wrong),
+        Err(error) => return failed(format!("the scan failed: {error:#}"), FAILED_HRESULT),
+    }
     let clamav = clamav::find(executor.policy.clamav.as_deref());
     if let Some(program) = clamav.filter(|_| !run.is_stopped()) {
         match clamav::scan(&program, folders, &run.transfer.stop) {
@@ -112,29 +102,30 @@ fn scan(
     OrderResult { error: Some(text), ..OrderResult::of(status) }
 }
 
-/// The scan waits for everything else that wants the processor or the disk.
-fn lower_priority() {
-    // linux/ioprio.h: class "idle", for this thread.
-    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-    const IDLE: libc::c_int = 3 << 13;
-    // SAFETY: both calls take numbers alone; 0 is the calling thread.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IDLE);
-    }
-}
-
 struct Scan<'a> {
     executor: &'a Executor,
     run: &'a Run,
-    rules: Rules,
     counts: Counts,
     /// Files in which something was found.
     seen: Vec<PathBuf>,
 }
 
 impl Scan<'_> {
-    fn running_programs(&mut self) {
+    /// Has running programs and the files of folders compared with rules; what is wrong with those.
+    fn compare(&mut self, texts: Vec<Text>, folders: &[PathBuf]) -> Result<Vec<String>> {
+        let largest = self.executor.policy.largest_scanned_bytes;
+        let stop = self.run.transfer.stop.clone();
+        std::thread::scope(|scope| {
+            let mut inspector = Inspector::start(scope, texts, largest, stop);
+            self.running_programs(&mut inspector);
+            self.folders(&mut inspector, folders);
+            let (looked, problems) = inspector.finish()?;
+            looked.into_iter().for_each(|looked| self.looked(looked));
+            Ok(problems)
+        })
+    }
+
+    fn running_programs(&mut self, inspector: &mut Inspector<'_>) {
         let mut programs: Vec<PathBuf> =
             pids().into_iter().map(|pid| format!("/proc/{pid}/exe").into()).collect();
         programs.retain(|program| std::fs::metadata(program).is_ok());
@@ -145,44 +136,66 @@ impl Scan<'_> {
             }
             let Ok(path) = std::fs::read_link(&program) else { continue };
             if known.insert(path.clone()) {
-                self.file(&program, &path);
+                self.file(inspector, &program, &path);
             }
         }
     }
 
-    fn folders(&mut self, folders: &[PathBuf]) {
+    fn folders(&mut self, inspector: &mut Inspector<'_>, folders: &[PathBuf]) {
         let stop = self.run.transfer.stop.clone();
         let vault = self.executor.state_dir.join("vault");
         walk(folders, &|| stop.is_cancelled(), &mut |path, _| {
             if !path.starts_with(&vault) {
-                self.file(path, path);
+                self.file(inspector, path, path);
             }
         });
     }
 
-    /// Scans what `opened` leads to, which is known as `path`.
-    fn file(&mut self, opened: &Path, path: &Path) {
+    /// Hands over what `opened` leads to, which is known as `path`, and takes what was found so far.
+    fn file(&mut self, inspector: &mut Inspector<'_>, opened: &Path, path: &Path) {
         let Ok(file) = open_regular(opened) else {
             self.counts.unreadable += 1;
             return;
         };
         let size = file.metadata().map_or(0, |data| data.len());
-        let largest = self.executor.policy.largest_scanned_bytes;
-        if size > largest {
+        if size > self.executor.policy.largest_scanned_bytes {
             self.counts.too_large += 1;
             return;
         }
-        let mut bytes = Vec::with_capacity(size as usize);
-        if file.take(largest).read_to_end(&mut bytes).is_err() {
+        for looked in inspector.look(file, path) {
+            self.looked(looked);
+        }
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        let Ok((bytes, names)) = looked.outcome else {
             self.counts.unreadable += 1;
             return;
-        }
+        };
         self.counts.files += 1;
-        self.counts.bytes += bytes.len() as u64;
-        let names = self.rules.matches(&bytes);
+        self.counts.bytes += bytes;
         if !names.is_empty() {
             let threat = names.join(",");
-            self.found(Detection { path: path.to_owned(), threat, engine: "Vigie" });
+            self.found(Detection { path: looked.path, threat, engine: "Vigie" });
+        }
+    }
+
+    /// What this very order quarantined before a restart cut it off is found no more, and its rows may
+    /// have been lost with the sensor.
+    fn resume(&mut self) {
+        for sealed in self.executor.quarantine.sealed_by(self.run) {
+            self.executor.quarantine.tell(self.executor, self.run, &sealed);
+            if sealed.path.exists() {
+                // Cut off before it was removed: it is found, and removed, again.
+                continue;
+            }
+            let mut row = self.row(&sealed.path);
+            row.text("SHA1", sealed.sha1);
+            row.text("SHA256", sealed.sha256);
+            row.number("FileSize", sealed.size as i64);
+            let threat = sealed.threat.unwrap_or_default();
+            self.report(row, &threat, "Vigie", &Ok(()));
+            self.seen.push(sealed.path);
         }
     }
 
@@ -192,44 +205,51 @@ impl Scan<'_> {
         if self.seen.contains(&path) {
             return;
         }
-        self.counts.detections += 1;
-        let mut row = self.executor.event("AntivirusDetection");
-        row.text("FileName", path.file_name().unwrap_or_default().to_string_lossy());
-        row.text("FolderPath", path.to_string_lossy());
+        let mut row = self.row(&path);
         if let Some(hashes) = self.executor.processes.hash_file(&path) {
             row.text("SHA1", hashes.sha1.clone());
             row.text("SHA256", hashes.sha256.clone());
             row.text("MD5", hashes.md5.clone());
             row.number("FileSize", hashes.size);
         }
-        let removed = self.executor.policy.quarantine_detections.then(|| self.quarantine(&path));
-        let (removed, kept) = match removed {
-            Some(Ok(())) => (true, None),
-            Some(Err(reason)) => (false, Some(reason)),
-            None => (false, Some("the policy leaves detected files in place".to_owned())),
+        let removed = match self.executor.policy.quarantine_detections {
+            true => self.quarantine(&path, &threat),
+            false => Err("the policy leaves detected files in place".to_owned()),
         };
-        self.counts.removed += u64::from(removed);
-        let fields = json!({
-            "ThreatName": threat, "Engine": engine, "WasRemediated": removed,
-            "ReasonNotRemediated": kept, "ActionId": self.run.order.id,
-        });
-        row.json("AdditionalFields", &fields);
-        self.executor.put(row);
+        self.report(row, &threat, engine, &removed);
         self.seen.push(path);
     }
 
-    fn quarantine(&self, path: &Path) -> Result<(), String> {
+    fn row(&self, path: &Path) -> Row {
+        let mut row = self.executor.event("AntivirusDetection");
+        row.text("FileName", path.file_name().unwrap_or_default().to_string_lossy());
+        row.text("FolderPath", path.to_string_lossy());
+        row
+    }
+
+    fn report(&mut self, mut row: Row, threat: &str, engine: &str, removed: &Result<(), String>) {
+        self.counts.detections += 1;
+        self.counts.removed += u64::from(removed.is_ok());
+        let fields = json!({
+            "ThreatName": threat, "Engine": engine, "WasRemediated": removed.is_ok(),
+            "ReasonNotRemediated": removed.as_ref().err(), "ActionId": self.run.order.id,
+        });
+        row.json("AdditionalFields", &fields);
+        self.executor.put(row);
+    }
+
+    fn quarantine(&self, path: &Path, threat: &str) -> Result<(), String> {
         let mut found = match Found::open(path, None) {
             Ok(Some(found)) => found,
             Ok(None) => return Err("the file has changed".to_owned()),
             Err(error) => return Err(format!("{error:#}")),
         };
-        let installed = Installed::read(&self.executor.policy.package_database).ok();
+        let installed = Installed::read(&self.executor.policy).ok();
         let judge = Judge { executor: self.executor, installed: installed.as_ref() };
         if let Some(reason) = judge.refuses(&mut found) {
             return Err(reason);
         }
-        let taken = self.executor.quarantine.take(self.executor, self.run, found);
+        let taken = self.executor.quarantine.take(self.executor, self.run, found, Some(threat));
         taken.map_err(|error| format!("{error:#}"))
     }
 }

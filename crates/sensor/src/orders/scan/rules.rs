@@ -21,11 +21,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Makes rules ready: those of the tenant and those of a folder of this machine. What cannot be
-    /// used is added to the problems.
-    pub fn new(folder: Option<&Path>, mut texts: Vec<Text>, problems: &mut Vec<String>) -> Rules {
-        texts.extend(folder.map(|folder| local(folder, problems)).unwrap_or_default());
-        Rules { engine: Engine::new(&texts, problems) }
+    /// Makes rules ready. What cannot be used is added to the problems.
+    pub fn new(texts: &[Text], problems: &mut Vec<String>) -> Rules {
+        Rules { engine: Engine::new(texts, problems) }
     }
 
     /// Names of what a file's bytes are.
@@ -40,8 +38,9 @@ impl Rules {
     }
 }
 
-fn local(folder: &Path, problems: &mut Vec<String>) -> Vec<Text> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+/// The rules of a folder of this machine. Files that cannot be read are added to the problems.
+pub fn local(folder: Option<&Path>, problems: &mut Vec<String>) -> Vec<Text> {
+    let entries = folder.map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
     let mut paths: Vec<_> = entries
         .map(|entry| entry.path())
         .filter(|path| {
@@ -74,7 +73,8 @@ mod tests {
         std::fs::write(folder.path().join("broken.yara"), [0xff, 0xfe]).unwrap();
         std::fs::write(folder.path().join("notes.txt"), "no rule").unwrap();
         let mut problems = Vec::new();
-        let rules = Rules::new(Some(folder.path()), Vec::new(), &mut problems);
+        let texts = local(Some(folder.path()), &mut problems);
+        let rules = Rules::new(&texts, &mut problems);
         assert!(problems[0].contains("broken.yara"), "{problems:?}");
         assert_eq!(rules.matches(&TEST_FILE.concat()), ["EICAR_Test_File"]);
         assert!(rules.matches(&[b"x".as_slice(), TEST_FILE[0], TEST_FILE[1]].concat()).is_empty());

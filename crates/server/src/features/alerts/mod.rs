@@ -4,12 +4,17 @@
 mod by_reference;
 mod change;
 mod evidence;
+mod investigated;
 mod raise;
 mod related;
 
 pub use by_reference::create_by_reference;
 pub use change::{update, update_many};
 pub use evidence::host_of;
+pub use investigated::{
+    Queued, are_resolved, count_of_investigation, evidence_of_investigation, join, leave, queued,
+    set_state,
+};
 pub use raise::{NewAlert, Source, add_events, publish, queue_rows, raise};
 pub use related::{
     domains, files, ips, machine, of_domain, of_file, of_ip, of_machine, of_user, user,
@@ -54,6 +59,7 @@ CREATE INDEX alerts_incident ON alerts (tenant, incident);
 CREATE INDEX alerts_machine ON alerts (machine, status);
 ",
         evidence::TABLE,
+        investigated::INDEXES,
     ],
 };
 

@@ -2,11 +2,12 @@
 
 use super::evidence;
 use crate::edge::ApiError;
-use crate::features::time_text;
+use crate::features::{investigations, service, time_text};
 use crate::state::State;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
+use vigie_contract::service::AutomationLevel;
 use vigie_database::Transaction;
 use vigie_hunting::lake::Batch;
 
@@ -24,7 +25,7 @@ pub enum Source {
     CustomDetection,
     /// A rule over what sensors' scans found.
     Antivirus,
-    /// An investigation that was started by hand.
+    /// An investigation that was started by hand; it is none to be investigated.
     AutomatedInvestigation,
 }
 
@@ -87,8 +88,9 @@ pub async fn raise(
     let insert = "INSERT INTO alerts (id, tenant, machine, name, title, description, \
         recommended_action, severity, category, status, detection_source, incident, techniques, \
         comments, detector, created, updated, first_event, last_event, related_user, \
-        related_domain, logged_on_users) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'New', $10, \
-        $11, $12, '[]', $13, $14, $14, $15, $16, $17, $18, $19)";
+        related_domain, logged_on_users, investigation_state) VALUES ($1, $2, $3, $4, $5, $6, $7, \
+        $8, $9, 'New', $10, $11, $12, '[]', $13, $14, $14, $15, $16, $17, $18, $19, $20)";
+    let investigation = investigation_state(transaction, alert, &entities).await?;
     let detector = alert.detector.map(|detector| detector.to_string());
     let values = [
         id.as_str().into(),
@@ -110,6 +112,7 @@ pub async fn raise(
         of_user("accountName").into(),
         of_user("domainName").into(),
         logged_on(transaction, alert.machine).await?.to_string().into(),
+        investigation.into(),
     ];
     transaction.execute(insert, &values).await?;
     evidence::store(transaction, &alert.tenant.to_string(), &id, 0, &entities).await?;
@@ -149,6 +152,20 @@ pub async fn add_events(
     }
     let tables = json!({"AlertEvidence": complete(rows, now, id, alert)});
     queue_rows(transaction, alert.tenant, tables).await
+}
+
+/// Whether a new alert is investigated by itself: where its tenant wants that and there is something
+/// to look for.
+async fn investigation_state(
+    transaction: &mut Transaction,
+    alert: &NewAlert<'_>,
+    entities: &[Json],
+) -> Result<&'static str, ApiError> {
+    let automation = service::automation(transaction, alert.tenant).await?;
+    let wanted = automation.level != AutomationLevel::NoAutomatedResponse
+        && alert.source != Source::AutomatedInvestigation
+        && investigations::can_look_for(entities);
+    Ok(if wanted { "Queued" } else { "UnsupportedAlertType" })
 }
 
 /// Who was logged on to the machine, as its sensor reported last.

@@ -27,8 +27,70 @@ pub fn of_evidence(evidence: &[Json]) -> InvestigatedEntities {
     entities
 }
 
-fn add(list: &mut Vec<String>, entity: String) {
+/// Whether there is anything to look for.
+pub fn can_look_for(evidence: &[Json]) -> bool {
+    !is_empty(&of_evidence(evidence))
+}
+
+pub fn is_empty(entities: &InvestigatedEntities) -> bool {
+    lists(entities).iter().all(|list| list.is_empty())
+}
+
+/// What of the wanted entities was not looked for yet.
+pub fn minus(wanted: &InvestigatedEntities, looked: &InvestigatedEntities) -> InvestigatedEntities {
+    let rest = |wanted: &[String], looked: &[String]| {
+        wanted.iter().filter(|entity| !looked.contains(entity)).cloned().collect()
+    };
+    InvestigatedEntities {
+        sha1: rest(&wanted.sha1, &looked.sha1),
+        paths: rest(&wanted.paths, &looked.paths),
+        process_names: rest(&wanted.process_names, &looked.process_names),
+        ip_addresses: rest(&wanted.ip_addresses, &looked.ip_addresses),
+    }
+}
+
+pub fn union(one: &InvestigatedEntities, other: &InvestigatedEntities) -> InvestigatedEntities {
+    let rest = minus(other, one);
+    let both = |one: &[String], rest: Vec<String>| one.iter().cloned().chain(rest).collect();
+    InvestigatedEntities {
+        sha1: both(&one.sha1, rest.sha1),
+        paths: both(&one.paths, rest.paths),
+        process_names: both(&one.process_names, rest.process_names),
+        ip_addresses: both(&one.ip_addresses, rest.ip_addresses),
+    }
+}
+
+fn lists(entities: &InvestigatedEntities) -> [&[String]; 4] {
+    [&entities.sha1, &entities.paths, &entities.process_names, &entities.ip_addresses]
+}
+
+pub fn add(list: &mut Vec<String>, entity: String) {
     if !entity.is_empty() && list.len() < MOST && !list.contains(&entity) {
         list.push(entity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn evidence_becomes_entities_and_what_was_looked_for_is_left_out() {
+        let sha1 = "AB".repeat(20);
+        let evidence = [
+            json!({"entityType": "File", "sha1": sha1, "filePath": "/tmp/x"}),
+            json!({"entityType": "File", "sha1": sha1, "filePath": "/tmp/x"}),
+            json!({"entityType": "Ip", "ipAddress": "192.0.2.1"}),
+            json!({"entityType": "User", "accountName": "mira"}),
+        ];
+        assert!(!can_look_for(&evidence[3..]));
+        let all = of_evidence(&evidence);
+        assert_eq!((&all.sha1, &all.paths), (&vec![sha1.to_lowercase()], &vec!["/tmp/x".into()]));
+        let first = of_evidence(&evidence[..1]);
+        let rest = minus(&all, &first);
+        assert!(rest.sha1.is_empty() && rest.ip_addresses == ["192.0.2.1"]);
+        assert_eq!(union(&first, &rest), all);
+        assert!(is_empty(&minus(&all, &all)));
     }
 }

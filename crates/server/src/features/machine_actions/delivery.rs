@@ -5,7 +5,7 @@
 
 use super::{store, uploads};
 use crate::edge::{ApiError, json};
-use crate::features::{library, machines, sensors};
+use crate::features::{library, sensors};
 use crate::state::State;
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
-use vigie_contract::sensor::{Command, Order, OrderResult, OrderStatus, Orders, SignedOrder};
+use vigie_contract::sensor::{Command, Order, OrderResult, Orders, SignedOrder};
 
 /// How often the orders that other nodes took are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -160,6 +160,7 @@ async fn signed(
 /// Serves a sensor's requests below `/sensor/v1/orders/`.
 pub async fn serve(
     state: &State,
+    tenant: Uuid,
     machine: &str,
     method: &Method,
     uri: &http::Uri,
@@ -172,6 +173,11 @@ pub async fn serve(
         text.parse::<i64>().map_err(|_| ApiError::bad_request("uploads are numbered from 0"))
     };
     match (method, segments.as_slice()) {
+        (&Method::POST, ["refused"]) => {
+            let refusal = sensors::parse(headers, body)?;
+            store::refused(state, tenant, machine, &refusal).await?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         (&Method::POST, [id, "result"]) => {
             let reported: OrderResult = sensors::parse(headers, body)?;
             result(state, machine, id, &reported).await?;
@@ -207,15 +213,5 @@ async fn result(
     id: &str,
     result: &OrderResult,
 ) -> Result<(), ApiError> {
-    let id = id.to_lowercase();
-    if !store::report(state, machine, &id, result).await? {
-        return Ok(());
-    }
-    let mut transaction = state.database.begin().await?;
-    let known = store::known(&mut transaction, machine, &id).await?;
-    if known.kind == "Offboard" && result.status == OrderStatus::Succeeded {
-        machines::offboard(&mut transaction, machine).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
+    store::report(state, machine, &id.to_lowercase(), result).await
 }

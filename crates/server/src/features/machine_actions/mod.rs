@@ -26,7 +26,7 @@ pub use request::{
     unrestrict,
 };
 pub use store::{
-    Investigated, NewAction, ORDERS_INVESTIGATE, expire, insert, orders_of_investigation,
+    Investigated, NewAction, ORDERS_INVESTIGATE, expire, insert, orders_of_investigation, standing,
 };
 pub use trail::list as log;
 
@@ -80,7 +80,7 @@ const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
     Property { name, sql, ty }
 }
 
-/// What machine actions are; investigations' own orders are none of the API's.
+/// What machine actions are; investigations' orders to look are none of the API's.
 const COLLECTION: Collection = Collection {
     name: "MachineActions",
     from: "machine_actions t",

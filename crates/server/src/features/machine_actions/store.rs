@@ -7,11 +7,12 @@
 
 use super::trail::{self, Entry};
 use crate::edge::ApiError;
+use crate::features::machines;
 use crate::state::State;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 use vigie_contract::sensor::{
-    Command, CommandOutcome, CommandStatus, Finding, OrderResult, OrderStatus,
+    Command, CommandOutcome, CommandStatus, Finding, OrderResult, OrderStatus, Refusal,
 };
 use vigie_database::{DatabaseError, Transaction};
 
@@ -138,14 +139,13 @@ pub async fn known(
     })
 }
 
-/// What a sensor says of its order. True if the action changed its state; an error 409 if it has
-/// ended and the sensor asks to go on.
+/// What a sensor says of its order: an error 409 if the action has ended and the sensor asks to go on.
 pub async fn report(
     state: &State,
     machine: &str,
     id: &str,
     result: &OrderResult,
-) -> Result<bool, ApiError> {
+) -> Result<(), ApiError> {
     let now = state.now();
     let mut transaction = state.database.begin().await?;
     let known = known(&mut transaction, machine, id).await?;
@@ -155,7 +155,7 @@ pub async fn report(
             return Err(ApiError::new(409, "OrderEnded", message));
         }
         // A result that is repeated, or that came too late to count.
-        return Ok(false);
+        return Ok(());
     }
     let status = format!("{:?}", result.status);
     let commands = known.commands.clone().map(|mut commands| {
@@ -183,15 +183,20 @@ pub async fn report(
         // Another node ended it in between.
         return Err(ApiError::new(409, "OrderEnded", "the action has ended"));
     }
-    let changed = status != known.status;
-    if changed {
-        let detail = json!({"error": result.error, "errorHResult": result.error_code});
+    if status != known.status {
+        let mut detail = json!({"error": result.error, "errorHResult": result.error_code});
+        if !result.findings.is_empty() {
+            detail["findings"] = json!(result.findings);
+        }
         log(&mut transaction, now, (id, machine, &known), ("sensor", status.as_str()), detail)
             .await?;
     }
+    if known.kind == "Offboard" && result.status == OrderStatus::Succeeded {
+        machines::offboard(&mut transaction, machine).await?;
+    }
     transaction.commit().await?;
     state.publish.notify_one();
-    Ok(changed)
+    Ok(())
 }
 
 /// Puts the outcomes of steps into the API's `commands`.
@@ -354,31 +359,81 @@ pub async fn sessions(
 
 /// One order of an investigation, as far as it got.
 pub struct Investigated {
+    pub id: String,
     pub status: String,
+    pub machine: String,
+    pub machine_name: String,
+    pub created: i64,
     /// Last change, in microseconds since the Unix epoch.
     pub updated: i64,
-    pub machine_name: String,
     pub error: Option<String>,
     pub findings: Vec<Finding>,
 }
 
-/// The orders that an investigation gave.
+impl Investigated {
+    pub fn is_open(&self) -> bool {
+        matches!(&*self.status, "Pending" | "InProgress")
+    }
+}
+
+/// The orders to look that an investigation gave.
 pub async fn orders_of_investigation(
     state: &State,
     investigation: &str,
 ) -> Result<Vec<Investigated>, ApiError> {
-    let select = "SELECT status, name, error, findings, updated FROM machine_actions \
-                  WHERE investigation = $1 ORDER BY created, id";
-    let rows = state.database.read(select, &[investigation.into()]).await?;
+    let select = "SELECT id, status, machine, name, created, updated, error, findings \
+                  FROM machine_actions WHERE investigation = $1 AND type = $2 \
+                  ORDER BY created, id";
+    let values = [investigation.into(), ORDERS_INVESTIGATE.into()];
+    let rows = state.database.read(select, &values).await?;
     let orders = rows.iter().map(|row| {
-        let findings = serde_json::from_str(row.optional_text(3)?.unwrap_or("[]"));
+        let findings = serde_json::from_str(row.optional_text(7)?.unwrap_or("[]"));
         Ok(Investigated {
-            status: row.text(0)?.to_owned(),
-            updated: row.integer(4)?,
-            machine_name: row.text(1)?.to_owned(),
-            error: row.optional_text(2)?.map(str::to_owned),
+            id: row.text(0)?.to_owned(),
+            status: row.text(1)?.to_owned(),
+            machine: row.text(2)?.to_owned(),
+            machine_name: row.text(3)?.to_owned(),
+            created: row.integer(4)?,
+            updated: row.integer(5)?,
+            error: row.optional_text(6)?.map(str::to_owned),
             findings: findings.map_err(ApiError::internal)?,
         })
     });
     orders.collect()
+}
+
+/// How an action stands: its state and its `errorHResult`.
+pub async fn standing(state: &State, id: &str) -> Result<Option<(String, i64)>, ApiError> {
+    let select = "SELECT status, error_code FROM machine_actions WHERE id = $1";
+    let rows = state.database.read(select, &[id.into()]).await?;
+    rows.first().map(|row| Ok((row.text(0)?.to_owned(), row.integer(1)?))).transpose()
+}
+
+/// Writes into the log that a sensor refused an order that came to it from somewhere.
+pub async fn refused(
+    state: &State,
+    tenant: Uuid,
+    machine: &str,
+    refusal: &Refusal,
+) -> Result<(), ApiError> {
+    let mut transaction = state.database.begin().await?;
+    let select = "SELECT name FROM machines WHERE id = $1";
+    let rows = transaction.read(select, &[machine.into()]).await?;
+    let machine_name = rows.first().map_or(Ok(""), |row| row.text(0))?.to_owned();
+    let claimed = refusal.claimed_id.map(|id| id.to_string()).unwrap_or_default();
+    let entry = Entry {
+        action: &claimed,
+        tenant,
+        kind: "RefusedOrder",
+        machine,
+        machine_name: &machine_name,
+        actor: "sensor",
+        app_id: None,
+        event: "Refused",
+        detail: json!({"error": refusal.reason.chars().take(1000).collect::<String>()}),
+    };
+    trail::write(&mut transaction, state.now(), &entry).await?;
+    transaction.commit().await?;
+    state.publish.notify_one();
+    Ok(())
 }
