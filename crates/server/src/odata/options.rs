@@ -26,6 +26,8 @@ pub struct Query {
     pub(super) topped: bool,
     /// Where the page before ended.
     pub(super) after: Option<Vec<Json>>,
+    /// Whose rows, where the rows are a tenant's.
+    pub(super) tenant: Option<String>,
     pub select: Option<Vec<String>>,
     pub expand: Vec<String>,
 }
@@ -42,6 +44,7 @@ impl Collection {
             count: false,
             topped: false,
             after: None,
+            tenant: tenant.map(str::to_owned),
             select: None,
             expand: Vec::new(),
         };
@@ -181,13 +184,26 @@ impl Collection {
         Ok(keys)
     }
 
+    /// The columns of the default order, and whether they go down.
+    fn keys(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.key.split(',').map(str::trim).map(|part| match part.strip_suffix(" DESC") {
+            Some(sql) => (sql, true),
+            None => (part, false),
+        })
+    }
+
+    /// Whether the rows are all of a tenant's, in the default order.
+    pub(super) fn is_plain(&self, query: &Query) -> bool {
+        let order = query.order.iter().map(|key| (key.sql.as_str(), key.descending));
+        query.tenant.is_some()
+            && query.conditions.len() == 1
+            && query.after.is_none()
+            && order.eq(self.keys())
+    }
+
     /// Adds the collection's key, so that every row has its place.
     fn finish_order(&self, query: &mut Query) {
-        for part in self.key.split(',').map(str::trim) {
-            let (sql, descending) = match part.strip_suffix(" DESC") {
-                Some(sql) => (sql, true),
-                None => (part, false),
-            };
+        for (sql, descending) in self.keys() {
             match query.order.iter_mut().find(|key| key.sql == sql) {
                 Some(key) => key.nullable = false,
                 None => {

@@ -13,18 +13,18 @@ use vigie_contract::operations::{OPERATIONS, Operation, operation};
 const MARK: &str = "ours-alone";
 
 /// Ids of what a tenant has, by the group of operations that take them.
-struct Things {
-    machine: String,
-    alert: String,
-    action: String,
-    indicator: String,
-    scan: String,
-    investigation: String,
+pub struct Things {
+    pub machine: String,
+    pub alert: String,
+    pub action: String,
+    pub indicator: String,
+    pub scan: String,
+    pub investigation: String,
 }
 
 impl Things {
     /// What stands for the parameter of an operation's path.
-    fn parameter(&self, operation: &Operation) -> String {
+    pub fn parameter(&self, operation: &Operation) -> String {
         match operation.group.as_str() {
             "Alerts" => self.alert.clone(),
             "Files" => SHA1.to_owned(),
@@ -42,7 +42,7 @@ impl Things {
         }
     }
 
-    fn path(&self, world: &World, operation: &Operation) -> String {
+    pub fn path(&self, world: &World, operation: &Operation) -> String {
         let now = world.clock.now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
         match operation.id.as_str() {
             "machines.findByIp" => {
@@ -65,7 +65,7 @@ impl Things {
     }
 
     /// A body with what the operation documents, its ids this tenant's.
-    fn body(&self, world: &World, operation: &Operation) -> Option<Json> {
+    pub fn body(&self, world: &World, operation: &Operation) -> Option<Json> {
         let members = operation.request_body.as_ref()?;
         let mut body = Map::new();
         for (name, member) in members {
@@ -104,7 +104,7 @@ fn method(operation: &Operation) -> Method {
 }
 
 /// All application permissions that there are.
-fn every_permission() -> Vec<&'static str> {
+pub fn every_permission() -> Vec<&'static str> {
     let all: BTreeSet<&str> =
         OPERATIONS.iter().flat_map(|o| &o.app_permissions).map(String::as_str).collect();
     // A misprint of one page, kept as an alternative in the catalogue.
@@ -112,7 +112,7 @@ fn every_permission() -> Vec<&'static str> {
 }
 
 /// A tenant that has one of everything.
-async fn furnish(world: &World, token: &str) -> Things {
+pub async fn furnish(world: &World, token: &str) -> Things {
     let mut sensor = world.sensor(&format!("{MARK}.tests.example")).await;
     let alert = alert(world, token, &mut sensor, &format!("{MARK} alert")).await;
     let file = json!({

@@ -54,6 +54,15 @@ CREATE INDEX alerts_incident ON alerts (tenant, incident);
 CREATE INDEX alerts_machine ON alerts (machine, status);
 ",
         evidence::TABLE,
+        "
+CREATE TABLE alert_counts (
+    tenant TEXT NOT NULL, seconds BIGINT NOT NULL, began BIGINT NOT NULL, number BIGINT NOT NULL,
+    PRIMARY KEY (tenant, seconds, began));
+INSERT INTO alert_counts (tenant, seconds, began, number)
+    SELECT tenant, 86400, created - created % 86400000000, COUNT(*) FROM alerts GROUP BY 1, 3;
+INSERT INTO alert_counts (tenant, seconds, began, number)
+    SELECT tenant, 60, created - created % 60000000, COUNT(*) FROM alerts GROUP BY 1, 3;
+",
     ],
 };
 
@@ -112,6 +121,7 @@ pub const COLLECTION: Collection = Collection {
     ],
     expandable: &["evidence"],
     key: "t.created DESC, t.id",
+    counted: Some("alert_counts"),
     max_page: 10_000,
 };
 

@@ -131,6 +131,7 @@ pub const COLLECTION: Collection = Collection {
     shown: &["exclusionReason", "osVersion", "vmMetadata"],
     expandable: &[],
     key: "t.id",
+    counted: None,
     max_page: 10_000,
 };
 
