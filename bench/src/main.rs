@@ -4,10 +4,12 @@ mod api;
 mod filter;
 mod hunt;
 mod idle;
+mod indicators;
 mod ingest;
 mod orders;
 mod server;
 mod start;
+mod statistics;
 mod token;
 
 use clap::{Parser, ValueEnum};
@@ -30,6 +32,8 @@ enum Benchmark {
     Orders,
     Token,
     Api,
+    Statistics,
+    Indicators,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -59,6 +63,12 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Api) {
         runtime.block_on(api::run())?;
+    }
+    if chosen(Benchmark::Statistics) {
+        runtime.block_on(statistics::run())?;
+    }
+    if chosen(Benchmark::Indicators) {
+        runtime.block_on(indicators::run())?;
     }
     Ok(())
 }

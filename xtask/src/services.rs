@@ -19,8 +19,10 @@ struct Postgres {
 
 /// Program that must be on the PATH, Debian package that brings it.
 const DEBIAN: &[(&str, &str)] = &[("nft", "nftables"), ("ip", "iproute2"), ("curl", "curl")];
-/// Python packages of the acceptance tests: foreign clients, unmodified.
-const PYTHON: &[&str] = &["msal==1.39.0", "azure-identity", "Authlib", "requests"];
+/// Python packages of the tests: foreign clients, unmodified, and a tester of APIs that describe
+/// themselves.
+const PYTHON: &[&str] =
+    &["msal==1.39.0", "azure-identity", "Authlib", "requests", "schemathesis==4.32.5"];
 
 /// Installs what is missing and starts PostgreSQL.
 pub fn start() -> Result<Services> {

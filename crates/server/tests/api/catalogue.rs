@@ -2,12 +2,14 @@
 //! examples where those are at hand.
 
 use crate::odata::{SHA1, alert};
-use crate::support::{DEFENDER, World};
+use crate::support::{DEFENDER, World, config};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use vigie_contract::clock::Clock;
 use vigie_contract::operations::{OPERATIONS, Operation, operation};
+use vigie_server::ServerConfig;
 
 /// Text in everything that belongs to the first tenant and that nobody sends.
 const MARK: &str = "ours-alone";
@@ -306,4 +308,51 @@ async fn the_api_describes_itself() {
     assert_eq!(machines["security"][0], json!({"bearer": ["Machine.Read.All"]}));
     assert_eq!(world.get("/api/machines", &token).await.status, 200);
     world.stop().await;
+}
+
+/// Requests that a tester of APIs makes up out of `/openapi.json`, right ones and wrong ones, some
+/// thousands: none of them is answered by 500 or leaves the server silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_requests_meet_no_server_error() {
+    let Ok(python) = std::env::var("VIGIE_TEST_PYTHON") else {
+        println!("left out: VIGIE_TEST_PYTHON names no interpreter with schemathesis");
+        return;
+    };
+    let (data, clock) = (tempfile::tempdir().expect("a folder"), Clock::default());
+    let config = ServerConfig { quotas: false, ..config(&data, &clock) };
+    let world = World::start_with(data, clock, config).await.expect("started");
+    let token = world.token_for(&every_permission()).await;
+    furnish(&world, &token).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut run = tokio::process::Command::new(Path::new(&python).with_file_name("schemathesis"));
+    run.current_dir(folder.path())
+        .args(["run", &format!("{}/openapi.json", world.url), "--tls-verify"])
+        .arg(world.server.ca_path())
+        .args(["-H", &format!("Authorization: Bearer {token}")])
+        .args(["--checks", "not_a_server_error", "--phases", "coverage,fuzzing"])
+        .args(["--seed", "1", "--max-examples", "10", "--workers", "2", "--no-shrink"])
+        .args(["--continue-on-failure", "--generation-database", "none", "--no-color"]);
+    // What is still to come answers 501 whatever is sent.
+    for operation in OPERATIONS.iter() {
+        if world.call(method(operation), &things_path(operation), &token, None).await.status == 501
+        {
+            run.args(["--exclude-operation-id", &operation.id.replace('.', "_")]);
+        }
+    }
+    let output = run.output().await.expect("schemathesis runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("Seed: 1"), "{text}");
+    world.stop().await;
+}
+
+/// A path of the operation with something in place of its parameters.
+fn things_path(operation: &Operation) -> String {
+    let path = operation.path.split('?').next().unwrap_or_default();
+    let segments = path.split('/').map(|segment| match segment.contains('{') {
+        true if !segment.contains('(') => "x",
+        _ => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
