@@ -1,5 +1,6 @@
 //! The product as its users meet it: the program `vigie`, started as they start it.
 
+mod agreement;
 mod clients;
 mod durability;
 mod recordings;

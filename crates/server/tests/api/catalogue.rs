@@ -220,7 +220,8 @@ fn compare(operation: &str, example: &Json, found: &Json, place: &str, out: &mut
             for (name, value) in example {
                 let not_shown = NOT_SHOWN.contains(&(operation, name.as_str()));
                 match found.get(name) {
-                    _ if not_shown || name == "@odata.context" => {}
+                    // Which columns hunting gives depends on the query.
+                    _ if not_shown || name == "@odata.context" || name == "Results" => {}
                     Some(found) => {
                         compare(operation, value, found, &format!("{place}.{name}"), out)
                     }
@@ -241,54 +242,52 @@ fn compare(operation: &str, example: &Json, found: &Json, place: &str, out: &mut
     }
 }
 
-/// They answer when a sensor has sent what they lead to: `responses` and `live_response`.
-const LINKS: &[&str] =
-    &["machineActions.getPackageUri", "machineActions.getLiveResponseResultDownloadLink"];
+/// The documented examples, where they are at hand.
+pub struct Examples {
+    operations: Json,
+    types: Json,
+}
 
-#[tokio::test]
-async fn answers_have_the_shape_of_the_documented_examples() {
-    let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts");
-    let read = |name: &str| -> Option<Json> {
-        serde_json::from_slice(&std::fs::read(facts.join(name)).ok()?).ok()
-    };
-    let (Some(operations), Some(types)) = (read("operations.json"), read("resource_types.json"))
-    else {
-        println!("skipped: no documented examples at hand");
-        return;
-    };
-    let world = World::start().await;
-    let token = world.token_for(&every_permission()).await;
-    let things = furnish(&world, &token).await;
-    let (mut differences, mut compared) = (Vec::new(), 0);
-    for facts in operations.as_array().expect("a list") {
-        let Some(operation) = facts["id"].as_str().and_then(operation) else { continue };
-        if operation.method != "GET" || LINKS.contains(&operation.id.as_str()) {
-            continue;
-        }
-        let answer = world.get(&things.path(&world, operation), &token).await;
-        if answer.status == 501 || answer.body["error"].is_object() && answer.status != 404 {
-            continue;
-        }
-        for example in facts["response_example"].as_array().into_iter().flatten() {
-            let body = match example["body_ref"].as_str().and_then(|text| text.split_once('#')) {
-                None => example["body"].clone(),
-                Some((_, pointer)) => {
-                    let (name, member) = pointer.split_once('.').unwrap_or((pointer, "example"));
-                    let entity = types[name][member].clone();
-                    match operation.is_list() {
-                        true => json!({"value": [entity]}),
-                        false => entity,
-                    }
-                }
-            };
-            assert_eq!(answer.status, 200, "{}: {}", operation.id, answer.body);
-            compare(&operation.id, &body, &answer.body, "", &mut differences);
-            compared += 1;
-        }
+impl Examples {
+    pub fn at_hand() -> Option<Examples> {
+        let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/facts");
+        // A checkout may lie one folder deeper than the first.
+        let deeper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared/facts");
+        let read = |name: &str| -> Option<Json> {
+            let bytes = std::fs::read(facts.join(name)).or(std::fs::read(deeper.join(name)));
+            serde_json::from_slice(&bytes.ok()?).ok()
+        };
+        Some(Examples { operations: read("operations.json")?, types: read("resource_types.json")? })
     }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(compared > 30, "{compared} examples were compared");
-    world.stop().await;
+
+    /// The examples of an operation's answer.
+    fn of(&self, operation: &Operation) -> Vec<Json> {
+        let all = self.operations.as_array().expect("a list");
+        let facts = all.iter().find(|facts| facts["id"] == operation.id.as_str());
+        let examples = facts.and_then(|facts| facts["response_example"].as_array());
+        let body = |example: &Json| match example["body_ref"].as_str() {
+            None => example["body"].clone(),
+            Some(text) => {
+                let (_, pointer) = text.split_once('#').expect("a pointer");
+                let (name, member) = pointer.split_once('.').unwrap_or((pointer, "example"));
+                let entity = self.types[name][member].clone();
+                match operation.is_list() || example["collection"] == true {
+                    true => json!({"value": [entity]}),
+                    false => entity,
+                }
+            }
+        };
+        examples.into_iter().flatten().map(body).collect()
+    }
+
+    /// Compares an answer; the differences go to `out`. Returns the number of examples.
+    pub fn compare(&self, operation: &Operation, answer: &Json, out: &mut Vec<String>) -> usize {
+        let examples = self.of(operation);
+        for example in &examples {
+            compare(&operation.id, example, answer, "", out);
+        }
+        examples.len()
+    }
 }
 
 /// The document that generators of clients read.

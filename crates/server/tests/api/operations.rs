@@ -1,8 +1,8 @@
 //! The cases of `cases/operations.yaml`: every operation's success in both contexts, bad input, empty
 //! result and documented errors. That none is missing is looked after where docs/api-coverage.md is
-//! made.
+//! made. Successes have the shape of the documented examples, where those are at hand.
 
-use crate::catalogue::{Things, every_permission, furnish};
+use crate::catalogue::{Examples, Things, every_permission, furnish};
 use crate::support::{Answer, TestSensor, World, answer};
 use crate::user_context::Context;
 use reqwest::Method;
@@ -121,13 +121,13 @@ async fn send(
     answer(request).await
 }
 
-/// What is wrong with the answer to a case, if anything is.
+/// The answer to a case, or what is wrong with it.
 async fn outcome(
     names: &mut Names<'_>,
     operation: &Operation,
     (name, case): (&str, &Case),
     token: &str,
-) -> Option<String> {
+) -> Result<Json, String> {
     let mut values = names.of_case().await;
     for before in &case.before {
         let made = send(names, operation, Method::POST, before, token, &values).await;
@@ -143,7 +143,7 @@ async fn outcome(
         let method = method.clone();
         answered = Some(send(names, operation, method, case, token, &values).await);
     }
-    let answered = answered?;
+    let answered = answered.expect("sent at least once");
     let text = answered.body.to_string();
     let (status, code) = match (&case.gives, name) {
         (Some(gives), _) => told(gives),
@@ -157,7 +157,7 @@ async fn outcome(
         && case.holds.as_ref().is_none_or(|held| text.contains(held.as_str()))
         && (name != "empty" || case.holds.is_some() || rows == Some(0))
         && (name != "success" || !operation.is_list() || rows.is_some_and(|rows| rows > 0));
-    (!fits).then_some(wrong)
+    if fits { Ok(answered.body) } else { Err(wrong) }
 }
 
 /// Status and code of `400 BadRequest`.
@@ -177,20 +177,34 @@ async fn every_operation_answers_as_documented_and_every_error_is_provoked() {
     let user = context.token("boss", &scopes).await;
     let things = furnish(world, &token).await;
     let mut names = Names::start(world, &things, &token).await;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    let examples = Examples::at_hand();
+    if examples.is_none() {
+        println!("no documented examples at hand: shapes are not compared");
+    }
     for (id, cases) in &cases {
         let operation = operation(id).unwrap_or_else(|| panic!("{id} is no operation"));
         for (name, case) in cases {
             if case.test.is_some() || case.none.is_some() || case.differs.is_some() {
                 continue;
             }
-            wrong.extend(outcome(&mut names, operation, (name.as_str(), case), &token).await);
+            match outcome(&mut names, operation, (name.as_str(), case), &token).await {
+                Ok(answer) if name == "success" => {
+                    let examples = examples.as_ref();
+                    compared +=
+                        examples.map_or(0, |all| all.compare(operation, &answer, &mut wrong));
+                }
+                Ok(_) => {}
+                Err(found) => wrong.push(found),
+            }
             if name == "success" && !operation.delegated_permissions.is_empty() {
                 let found = outcome(&mut names, operation, (name.as_str(), case), &user).await;
-                wrong.extend(found.map(|wrong| format!("as a user: {wrong}")));
+                wrong.extend(found.err().map(|wrong| format!("as a user: {wrong}")));
             }
         }
     }
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(examples.is_none() || compared > 60, "{compared} examples were compared");
+    println!("{compared} examples were compared");
     context.world.stop().await;
 }
