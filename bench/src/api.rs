@@ -48,6 +48,11 @@ pub async fn run() -> Result<()> {
             "/api/alerts?$filter=alertCreationTime gt 2020-01-01T00:11:00Z&$orderby=alertCreationTime asc&$top=50&$expand=evidence",
             20.0,
         ),
+        (
+            "alerts changed since a time",
+            "/api/alerts?$filter=lastUpdateTime gt 2020-01-01T00:11:00Z&$top=100",
+            20.0,
+        ),
         ("one machine", machine.as_str(), 2.0),
     ] {
         get(path).await.with_context(|| name.to_owned())?;

@@ -178,7 +178,8 @@ impl Collection {
             }
             // What is the same for all rows orders nothing.
             if !property.sql.starts_with(|c: char| c == '\'' || c.is_ascii_digit()) {
-                keys.push(OrderKey { sql: property.sql.to_owned(), descending, nullable: true });
+                let nullable = !self.never_null.contains(&property.sql);
+                keys.push(OrderKey { sql: property.sql.to_owned(), descending, nullable });
             }
         }
         Ok(keys)

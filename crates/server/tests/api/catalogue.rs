@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use vigie_contract::clock::Clock;
-use vigie_contract::operations::{OPERATIONS, Operation, operation};
+use vigie_contract::operations::{OPERATIONS, Operation};
 use vigie_server::ServerConfig;
 
 /// Text in everything that belongs to the first tenant and that nobody sends.

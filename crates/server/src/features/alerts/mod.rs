@@ -55,6 +55,8 @@ CREATE INDEX alerts_machine ON alerts (machine, status);
 ",
         evidence::TABLE,
         "
+DROP INDEX alerts_updated;
+CREATE INDEX alerts_updated ON alerts (tenant, updated, created DESC, id);
 CREATE TABLE alert_counts (
     tenant TEXT NOT NULL, seconds BIGINT NOT NULL, began BIGINT NOT NULL, number BIGINT NOT NULL,
     PRIMARY KEY (tenant, seconds, began));
@@ -121,6 +123,7 @@ pub const COLLECTION: Collection = Collection {
     ],
     expandable: &["evidence"],
     key: "t.created DESC, t.id",
+    never_null: &["t.created", "t.updated", "t.severity", "t.status", "t.incident", "t.machine"],
     counted: Some("alert_counts"),
     max_page: 10_000,
 };

@@ -48,6 +48,7 @@ const COLLECTION: Collection = Collection {
     shown: &["endTime", "cancelledBy", "statusDetails", "computerDnsName"],
     expandable: &[],
     key: "t.number DESC",
+    never_null: &[],
     counted: None,
     max_page: 10_000,
 };

@@ -50,6 +50,7 @@ const COLLECTION: Collection = Collection {
     shown: &["description", "hasParameters", "parametersDescription"],
     expandable: &[],
     key: "t.name",
+    never_null: &[],
     counted: None,
     max_page: 10_000,
 };

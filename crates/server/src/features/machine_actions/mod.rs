@@ -113,6 +113,7 @@ const COLLECTION: Collection = Collection {
     ],
     expandable: &[],
     key: "t.created DESC, t.id",
+    never_null: &["t.created", "t.updated"],
     counted: None,
     max_page: 10_000,
 };

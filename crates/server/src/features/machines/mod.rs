@@ -77,6 +77,7 @@ const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
 const ADDRESSES: Elements = Elements::Rows {
     table: "machine_addresses",
     key: "machine",
+    never_null: &["t.name", "t.first_seen", "t.last_seen"],
     properties: &[
         property("ipAddress", "address", Type::Text),
         property("macAddress", "mac", Type::Text),
@@ -131,6 +132,7 @@ pub const COLLECTION: Collection = Collection {
     shown: &["exclusionReason", "osVersion", "vmMetadata"],
     expandable: &[],
     key: "t.id",
+    never_null: &["t.name", "t.first_seen", "t.last_seen"],
     counted: None,
     max_page: 10_000,
 };
