@@ -77,7 +77,6 @@ const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
 const ADDRESSES: Elements = Elements::Rows {
     table: "machine_addresses",
     key: "machine",
-    never_null: &["t.name", "t.first_seen", "t.last_seen"],
     properties: &[
         property("ipAddress", "address", Type::Text),
         property("macAddress", "mac", Type::Text),
