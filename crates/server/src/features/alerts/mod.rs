@@ -57,6 +57,7 @@ CREATE INDEX alerts_machine ON alerts (machine, status);
         "
 DROP INDEX alerts_updated;
 CREATE INDEX alerts_updated ON alerts (tenant, updated, created DESC, id);
+CREATE INDEX alerts_status ON alerts (tenant, status, created DESC, id, severity, category);
 CREATE TABLE alert_counts (
     tenant TEXT NOT NULL, seconds BIGINT NOT NULL, began BIGINT NOT NULL, number BIGINT NOT NULL,
     PRIMARY KEY (tenant, seconds, began));
