@@ -28,6 +28,15 @@ pub async fn count(
     Ok(())
 }
 
+/// How many rows the tenant has.
+pub async fn all(database: &Database, table: &str, tenant: &str) -> Result<i64, DatabaseError> {
+    let select = format!(
+        "SELECT CAST(COALESCE(SUM(number), 0) AS BIGINT) FROM {table} WHERE tenant = $1 AND seconds = $2"
+    );
+    let rows = database.read(&select, &[tenant.into(), LENGTHS[0].into()]).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
 /// Where the row behind the newest `skip` rows is: older than the first number, and behind so many
 /// others that are. `None` if there are not as many rows.
 pub async fn behind(

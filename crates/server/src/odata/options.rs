@@ -193,13 +193,9 @@ impl Collection {
         })
     }
 
-    /// Whether the rows are all of a tenant's, in the default order.
-    pub(super) fn is_plain(&self, query: &Query) -> bool {
-        let order = query.order.iter().map(|key| (key.sql.as_str(), key.descending));
-        query.tenant.is_some()
-            && query.conditions.len() == 1
-            && query.after.is_none()
-            && order.eq(self.keys())
+    /// Whether the order is the default one.
+    pub(super) fn in_own_order(&self, query: &Query) -> bool {
+        query.order.iter().map(|key| (key.sql.as_str(), key.descending)).eq(self.keys())
     }
 
     /// Adds the collection's key, so that every row has its place.
@@ -232,6 +228,11 @@ impl Query {
     /// One more condition without further values.
     pub fn require(&mut self, sql: String) {
         self.conditions.push(sql);
+    }
+
+    /// Whose rows, if they are all rows of a tenant.
+    pub(super) fn all_of(&self) -> Option<&str> {
+        self.tenant.as_deref().filter(|_| self.conditions.len() == 1)
     }
 
     /// The chosen properties, and those that were expanded.

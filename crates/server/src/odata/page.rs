@@ -23,12 +23,7 @@ impl Collection {
             false => query.conditions.join(" AND "),
         };
         let count = match query.count || call.count {
-            true => {
-                let sql = format!("SELECT COUNT(*) FROM {} WHERE {condition}", self.from);
-                let sql = complete(state, &sql);
-                let counted = state.database.read(&sql, &query.values).await?;
-                Some(counted.first().map_or(Ok(0), |row| row.integer(0))?)
-            }
+            true => Some(self.count(state, query, &condition).await?),
             false => None,
         };
         if call.count {
@@ -39,9 +34,10 @@ impl Collection {
             format!(" AND {}", skip_token::condition(&query.order, after, &mut values))
         });
         let mut skip = query.skip;
-        if let (Some(table), Some(tenant)) = (self.counted, &query.tenant)
+        if let (Some(table), Some(tenant)) = (self.counted, query.all_of())
             && skip > 0
-            && self.is_plain(query)
+            && query.after.is_none()
+            && self.in_own_order(query)
         {
             let behind = counts::behind(&state.database, table, tenant, skip).await?;
             let Some((until, rest)) = behind else {
@@ -90,6 +86,15 @@ impl Collection {
             next_link(call, &skip_token::write(&query.order, &keys))
         });
         Ok(Page { rows, count, next_link })
+    }
+
+    async fn count(&self, state: &State, query: &Query, condition: &str) -> Result<i64, ApiError> {
+        if let (Some(table), Some(tenant)) = (self.counted, query.all_of()) {
+            return Ok(counts::all(&state.database, table, tenant).await?);
+        }
+        let sql = format!("SELECT COUNT(*) FROM {} WHERE {condition}", self.from);
+        let counted = state.database.read(&complete(state, &sql), &query.values).await?;
+        Ok(counted.first().map_or(Ok(0), |row| row.integer(0))?)
     }
 
     /// The answer of a list: its page, or the bare number where the path ended in `/$count`.
