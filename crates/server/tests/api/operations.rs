@@ -168,9 +168,20 @@ fn told(text: &str) -> (u16, Option<&str>) {
 
 #[tokio::test]
 async fn every_operation_answers_as_documented_and_every_error_is_provoked() {
+    all_cases(World::start().await).await;
+}
+
+#[tokio::test]
+async fn every_operation_answers_alike_on_postgresql() {
+    if let Some(world) = World::on_postgresql("operation_tests").await {
+        all_cases(world).await;
+    }
+}
+
+async fn all_cases(world: World) {
     let cases: BTreeMap<String, BTreeMap<String, Case>> =
         serde_saphyr::from_str(include_str!("../../cases/operations.yaml")).expect("cases");
-    let context = Context::start().await;
+    let context = Context::of(world).await;
     let world = &context.world;
     let token = world.token_for(&every_permission()).await;
     let scopes: Vec<&str> = context.every.iter().map(String::as_str).collect();

@@ -18,8 +18,11 @@ pub struct Context {
 }
 
 impl Context {
-    pub async fn start() -> Context {
-        let world = World::start().await;
+    async fn start() -> Context {
+        Context::of(World::start().await).await
+    }
+
+    pub async fn of(world: World) -> Context {
         let admin = world.administration_token().await;
         let tenant = world.first.tenant.to_string();
         let every: BTreeSet<String> = (vigie_identity::PERMISSIONS.iter())
