@@ -265,7 +265,7 @@ fn look_at_rows(
         for (row, time) in times.values().iter().enumerate().take(values.len()) {
             let text = values.value(row);
             if text != before.0 {
-                before = (text, source.thing(text).as_ref() == Some(thing));
+                before = (text, source.names(text, thing));
             }
             if before.1 && window.holds(*time) {
                 found.see(*time, *time, 1);

@@ -45,7 +45,22 @@ impl Source {
                 let address = text.parse::<IpAddr>().ok()?;
                 Some(Thing::Address(address.to_canonical()))
             }
-            Kind::Host => host(text).map(Thing::Host),
+            Kind::Host => host(text).map(|host| Thing::Host(host.to_lowercase())),
+        }
+    }
+
+    /// Whether the column's text names the thing: [`Source::thing`] without a copy of the text.
+    pub fn names(&self, text: &str, thing: &Thing) -> bool {
+        match (self.kind, thing) {
+            (Kind::Sha1, Thing::Sha1(hash)) | (Kind::Sha256, Thing::Sha256(hash)) => {
+                text.eq_ignore_ascii_case(hash)
+            }
+            (Kind::Host, Thing::Host(sought)) => host(text).is_some_and(|host| {
+                host.eq_ignore_ascii_case(sought)
+                    || (!host.is_ascii() && host.to_lowercase() == *sought)
+            }),
+            (Kind::Address, Thing::Address(_)) => self.thing(text).as_ref() == Some(thing),
+            _ => false,
         }
     }
 }
@@ -78,9 +93,9 @@ pub fn columns(shape: &Shape) -> Vec<usize> {
     columns
 }
 
-/// The host of `scheme://user@host:port/path` or any part of it, in lower case; `None` for an
-/// IPv6 address and for what is no host.
-fn host(text: &str) -> Option<String> {
+/// The host of `scheme://user@host:port/path` or any part of it; `None` for an IPv6 address and for
+/// what is no host.
+fn host(text: &str) -> Option<&str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;
@@ -90,7 +105,7 @@ fn host(text: &str) -> Option<String> {
         None => host,
     };
     let host = host.trim_end_matches('.');
-    (!host.is_empty()).then(|| host.to_lowercase())
+    (!host.is_empty()).then_some(host)
 }
 
 #[cfg(test)]
@@ -100,7 +115,7 @@ mod tests {
     #[test]
     fn a_url_names_its_host() {
         for (url, expected) in [
-            ("https://Bad.Example/x?y=//z", Some("bad.example")),
+            ("https://Bad.Example/x?y=//z", Some("Bad.Example")),
             ("bad.example", Some("bad.example")),
             ("bad.example.:8080", Some("bad.example")),
             ("ftp://me:secret@bad.example:21/", Some("bad.example")),
@@ -108,7 +123,7 @@ mod tests {
             ("https:///path", None),
             ("", None),
         ] {
-            assert_eq!(host(url).as_deref(), expected, "{url}");
+            assert_eq!(host(url), expected, "{url}");
         }
     }
 }
