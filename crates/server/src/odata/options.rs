@@ -195,7 +195,8 @@ impl Collection {
 
     /// Whether the order is the default one.
     pub(super) fn in_own_order(&self, query: &Query) -> bool {
-        query.order.iter().map(|key| (key.sql.as_str(), key.descending)).eq(self.keys())
+        let own: Vec<(&str, bool)> = self.keys().collect();
+        query.order.iter().map(|key| (key.sql.as_str(), key.descending)).eq(own)
     }
 
     /// Adds the collection's key, so that every row has its place.
