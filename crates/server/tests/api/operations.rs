@@ -108,7 +108,8 @@ async fn send(
 ) -> Answer {
     let world = names.world;
     if let Some(name) = &case.file {
-        return world.upload(token, &filled(name, values), b"echo", &[]).await;
+        let parts = [("HasParameters", "true"), ("ParametersDescription", "a path")];
+        return world.upload(token, &filled(name, values), b"echo", &parts).await;
     }
     let path = case.path.as_deref().map(|path| filled(path, values));
     let path = path.unwrap_or_else(|| names.things.path(world, operation));
