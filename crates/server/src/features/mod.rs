@@ -236,9 +236,11 @@ mod tests {
             false => cell(case("empty")),
         };
         let success = needed("success");
-        let user = match operation.delegated_permissions.is_empty() {
-            true => "– (for applications)".to_owned(),
-            false => success.clone(),
+        let elsewhere = case("success").is_some_and(|case| case.test.is_some());
+        let user = match (operation.delegated_permissions.is_empty(), elsewhere) {
+            (true, _) => "– (for applications)".to_owned(),
+            (false, true) => "not tried".to_owned(),
+            (false, false) => success.clone(),
         };
         let errors = operation.errors.iter().map(|error| {
             let name = format!("{} {}: {}", error.status, error.code, error.when);
