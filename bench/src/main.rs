@@ -4,11 +4,13 @@ mod api;
 mod filter;
 mod hunt;
 mod idle;
+mod indicators;
 mod ingest;
 mod orders;
 mod response;
 mod server;
 mod start;
+mod statistics;
 mod token;
 
 use clap::{Parser, ValueEnum};
@@ -33,6 +35,8 @@ enum Benchmark {
     Package,
     Token,
     Api,
+    Statistics,
+    Indicators,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -68,6 +72,12 @@ fn main() -> anyhow::Result<()> {
     }
     if chosen(Benchmark::Api) {
         runtime.block_on(api::run())?;
+    }
+    if chosen(Benchmark::Statistics) {
+        runtime.block_on(statistics::run())?;
+    }
+    if chosen(Benchmark::Indicators) {
+        runtime.block_on(indicators::run())?;
     }
     Ok(())
 }

@@ -25,9 +25,16 @@ const DEBIAN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("chromium", "chromium"),
 ];
-/// Python packages of the acceptance tests: foreign clients, unmodified, and what drives a browser.
-const PYTHON: &[&str] =
-    &["msal==1.39.0", "azure-identity", "Authlib", "requests", "playwright==1.65.2"];
+/// Python packages of the tests: foreign clients, unmodified, what drives a browser, and a tester of APIs
+/// that describe themselves.
+const PYTHON: &[&str] = &[
+    "msal==1.39.0",
+    "azure-identity",
+    "Authlib",
+    "requests",
+    "playwright==1.65.2",
+    "schemathesis==4.32.5",
+];
 /// Packages for Node: foreign clients, unmodified, and a checker of pages.
 const NODE: &[&str] = &["@azure/msal-node@7.2.3", "openid-client@6.9.0", "axe-core@4.14.1"];
 /// The oldest Node that those run on, and the Python package that brings one where it is missing.

@@ -33,6 +33,9 @@ pub struct Operation {
     pub max_page_size: Option<u64>,
     pub success_status: Option<u16>,
     pub response_type: Option<String>,
+    /// Errors that the operation's page tells of, besides those that all operations have.
+    #[serde(default)]
+    pub errors: Vec<DocumentedError>,
     /// `current`, `legacy` or `withdrawn`.
     pub status: Option<String>,
 }
@@ -50,6 +53,13 @@ impl Operation {
         let values = member.and_then(|member| member.r#enum.as_deref()).unwrap_or_default();
         values.iter().filter_map(|value| value.as_str()).collect()
     }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct DocumentedError {
+    pub status: u16,
+    pub code: String,
+    pub when: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

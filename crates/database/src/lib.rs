@@ -75,7 +75,9 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30));
-        let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
+        // A file does not hang up as a server does: connections need no try before their use.
+        let pool = SqlitePoolOptions::new().max_connections(8).test_before_acquire(false);
+        let pool = pool.connect_with(options).await?;
         Ok(Database { pool: Pool::Sqlite { pool, writer: Arc::default() } })
     }
 

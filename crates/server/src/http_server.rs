@@ -1,5 +1,6 @@
 //! TLS connections → requests.
 
+use crate::refusal::Explained;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -63,7 +64,8 @@ pub async fn serve(
             builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
             builder.http2().max_header_list_size(LARGEST_HEAD);
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection =
+                builder.serve_connection(TokioIo::new(Explained::new(stream)), service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

@@ -5,6 +5,7 @@ mod edge;
 mod features;
 mod http_server;
 mod odata;
+mod refusal;
 mod start;
 mod state;
 mod tls;

@@ -1,6 +1,6 @@
 //! Small files → large files.
 
-use super::parquet_file::SortedFile;
+use super::parquet_file::{SortedFile, remove};
 use super::table::{LakeFile, Table};
 use super::{CompactionPolicy, Lake, LakeError, Shared};
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -74,7 +74,7 @@ impl Shared {
         let rows: usize = group.iter().map(|file| file.rows).sum();
         let path = table.folder.join(&file.path);
         if file.rows != rows {
-            let _ = std::fs::remove_file(&path);
+            remove(&path);
             let reason =
                 format!("the files to merge hold {} rows, their log says {rows}", file.rows);
             return Err(LakeError::Damaged { path: table.folder.clone(), reason });

@@ -1,7 +1,7 @@
 //! Complete log segments → Parquet.
 
 use super::delta::WAL;
-use super::parquet_file::write_sorted;
+use super::parquet_file::{remove, write_sorted};
 use super::table::Table;
 use super::writer::Message;
 use super::{Lake, LakeError, Shared, wal};
@@ -88,7 +88,7 @@ impl Shared {
             // The commit may have gone through all the same (a failed sync, for example); then the
             // file is part of the table and has to stay.
             if delta.committed_segment().is_none_or(|segment| segment < last) {
-                let _ = std::fs::remove_file(table.folder.join(&file.path));
+                remove(&table.folder.join(&file.path));
                 return Err(error);
             }
             tracing::warn!(table = table.shape.name, %error, "committed, with an error after it");

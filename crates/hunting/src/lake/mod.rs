@@ -10,6 +10,7 @@
 //! {root}/wal/{segment}.wal                    the log
 //! {root}/{tenant}/{Table}/*.parquet           rows, sorted by Timestamp
 //! {root}/{tenant}/{Table}/_delta_log/         Delta Lake: DuckDB, Spark, Polars can read it
+//! {root}/{tenant}/{Table}/_seen/*.seen        what the files tell of hashes, addresses, hosts
 //! ```
 //!
 //! Tables are not partitioned: files are sorted and carry their time range in Delta's statistics,
@@ -29,6 +30,7 @@ mod readers;
 mod retain;
 mod rows;
 mod scan;
+mod seen;
 mod shape;
 mod table;
 #[cfg(test)]
@@ -44,6 +46,7 @@ pub use error::LakeError;
 pub use flush::Flushed;
 pub use load::Loaded;
 pub use retain::Expired;
+pub use seen::{Seen, Thing};
 pub use shape::INGESTION_TIME;
 pub use table::TableStatistics;
 pub use watch::{Sighting, Watch};
@@ -305,6 +308,9 @@ async fn keep_house(shared: std::sync::Weak<Shared>, cancel: CancellationToken) 
             }
             if let Err(error) = lake.expire().await {
                 tracing::error!(%error, "retention failed; it is tried again");
+            }
+            if let Err(error) = lake.summarise().await {
+                tracing::error!(%error, "a summary was not made; it is made when it is needed");
             }
             housekeeping = tokio::time::Instant::now() + HOUSEKEEPING_TICK;
         }

@@ -1,11 +1,12 @@
 //! Opening: lock, tables, log.
 
+use super::seen;
 use super::shape::shape;
 use super::table::Table;
 use super::wal::{self, Payload, Sequences};
 use super::writer::Writer;
 use super::{Background, Lake, LakeConfig, LakeError, Shared, keep_house, rows};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -201,13 +202,20 @@ fn tenant_folders(root: &Path) -> Result<Vec<(Uuid, PathBuf)>, LakeError> {
     Ok(entries(root)?.into_iter().filter_map(tenant).collect())
 }
 
-/// Removes Parquet files that no commit names: left by a crash, or replaced before it.
+/// Removes Parquet files and summaries that no commit names: left by a crash, or replaced before it.
 fn remove_debris(table: &Table, files: &[super::table::LakeFile]) {
     let Ok(entries) = entries(&table.folder) else { return };
     for path in entries {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if name.ends_with(".parquet") && !files.iter().any(|file| file.path == name) {
             tracing::info!(file = %path.display(), "removing a file that is not part of its table");
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    let kept: HashSet<PathBuf> =
+        files.iter().map(|file| seen::path(&table.folder, &file.path)).collect();
+    for path in self::entries(&seen::folder(&table.folder)).unwrap_or_default() {
+        if !kept.contains(&path) {
             let _ = std::fs::remove_file(&path);
         }
     }

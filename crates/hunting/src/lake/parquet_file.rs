@@ -2,6 +2,7 @@
 
 use super::LakeError;
 use super::hot::HotBatch;
+use super::seen::{self, Gathering};
 use super::shape::{Kind, Shape};
 use super::table::LakeFile;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
@@ -31,6 +32,8 @@ pub struct SortedFile {
     name: String,
     rows: usize,
     time: Option<(i64, i64)>,
+    /// For tables whose rows tell what machines saw.
+    seen: Option<Gathering>,
     finished: bool,
 }
 
@@ -48,7 +51,8 @@ impl SortedFile {
         let properties = properties(shape, &schema);
         let writer = ArrowWriter::try_new(file, schema, Some(properties))
             .map_err(|error| LakeError::about(&path, &error))?;
-        Ok(SortedFile { shape, writer, path, name, rows: 0, time: None, finished: false })
+        let seen = seen::tells(shape).then(|| Gathering::new(shape));
+        Ok(SortedFile { shape, writer, path, name, rows: 0, time: None, seen, finished: false })
     }
 
     /// Adds rows, sorted among themselves and after all earlier ones.
@@ -60,6 +64,9 @@ impl SortedFile {
             }
         }
         self.rows += batch.num_rows();
+        if let Some(seen) = &mut self.seen {
+            seen.add(batch);
+        }
         self.writer.write(batch).map_err(|error| LakeError::about(&self.path, &error))
     }
 
@@ -72,14 +79,18 @@ impl SortedFile {
         self.time.map(|(_, latest)| latest)
     }
 
-    /// Completes the file and makes it durable, its name included.
+    /// Completes the file and makes it durable, its name included, and its summary.
     pub fn finish(mut self) -> Result<LakeFile, LakeError> {
         self.writer.finish().map_err(|error| LakeError::about(&self.path, &error))?;
         let file = self.writer.inner();
         let io = |error| LakeError::io(&self.path, error);
         file.sync_all().map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
-        sync_folder(self.path.parent().unwrap_or(&self.path))?;
+        let folder = self.path.parent().unwrap_or(&self.path);
+        if let Some(seen) = self.seen.take() {
+            seen.write(&seen::path(folder, &self.name))?;
+        }
+        sync_folder(folder)?;
         self.finished = true;
         Ok(LakeFile { path: self.name.clone(), size, rows: self.rows, time: self.time })
     }
@@ -88,9 +99,17 @@ impl SortedFile {
 impl Drop for SortedFile {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = std::fs::remove_file(&self.path);
+            remove(&self.path);
         }
     }
+}
+
+/// Removes a file that is no part of its table, with its summary.
+pub fn remove(path: &Path) {
+    if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+        let _ = std::fs::remove_file(seen::path(folder, &name.to_string_lossy()));
+    }
+    let _ = std::fs::remove_file(path);
 }
 
 /// Makes names in a folder durable.

@@ -1,5 +1,6 @@
 //! Retention, and removal of files that nobody reads any more.
 
+use super::seen;
 use super::table::{LakeFile, Table};
 use super::{Lake, LakeError, Shared};
 use chrono::{DateTime, Utc};
@@ -72,6 +73,10 @@ impl Shared {
             due
         };
         for file in &due {
+            let summary = file.path.parent().zip(file.path.file_name());
+            if let Some((folder, name)) = summary {
+                let _ = std::fs::remove_file(seen::path(folder, &name.to_string_lossy()));
+            }
             if let Err(error) = std::fs::remove_file(&file.path) {
                 tracing::warn!(file = %file.path.display(), %error, "replaced file not removed");
             }

@@ -2,9 +2,11 @@
 
 use super::delta::DeltaLog;
 use super::hot::{HotBatch, HotRows};
+use super::seen::Summary;
 use super::shape::Shape;
 use chrono::{DateTime, Utc};
-use parking_lot::RwLock;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub struct Table {
     state: RwLock<State>,
     /// Held while committing; `None` until the first commit or after opening an existing table.
     pub delta: tokio::sync::Mutex<DeltaLog>,
+    /// Summaries that were looked into, by the path of their file.
+    pub(super) summaries: Mutex<HashMap<String, Arc<Summary>>>,
 }
 
 #[derive(Default)]
@@ -60,7 +64,7 @@ pub struct Snapshot {
 impl Table {
     pub fn new(shape: &'static Shape, folder: PathBuf) -> Table {
         let delta = tokio::sync::Mutex::new(DeltaLog::new(folder.clone()));
-        Table { shape, folder, state: RwLock::default(), delta }
+        Table { shape, folder, state: RwLock::default(), delta, summaries: Mutex::default() }
     }
 
     /// Memory of the segment's rows before and after.
@@ -106,6 +110,12 @@ impl Table {
         let files = Arc::make_mut(&mut state.files);
         files.retain(|file| !old.iter().any(|old| old.path == file.path));
         files.extend(new.into_iter().map(Arc::new));
+        drop(state);
+        old.iter().for_each(|file| self.forget_summary(file));
+    }
+
+    pub fn forget_summary(&self, file: &LakeFile) {
+        self.summaries.lock().remove(&file.path);
     }
 
     pub fn set_files(&self, files: Vec<LakeFile>) {

@@ -31,7 +31,7 @@ fn batch(source: &str, sequence: u64, first: u64, rows: u64) -> Batch {
         .map(|id| {
             serde_json::json!({
                 "Timestamp": chrono::Utc::now(), "ActionType": "ProcessCreated", "ProcessId": id,
-                "FileName": format!("program-{}", id % 7),
+                "FileName": format!("program-{}", id % 7), "SHA1": sha1(id),
             })
         })
         .collect();
@@ -42,6 +42,25 @@ fn batch(source: &str, sequence: u64, first: u64, rows: u64) -> Batch {
         constants: vec![("DeviceId".to_owned(), format!("device-{source}"))],
         body: serde_json::json!({"tables": {TABLE: rows}}).to_string().into(),
     }
+}
+
+/// One of seven files.
+fn sha1(id: u64) -> String {
+    format!("{:040x}", id % 7)
+}
+
+async fn seen(lake: &Lake, thing: Thing) -> Seen {
+    let since = lake.shared.config.clock.now() - TimeDelta::days(30);
+    lake.seen(TENANT, thing, since).await.expect("looked up")
+}
+
+/// How many rows name each of the seven files.
+async fn times(lake: &Lake) -> Vec<u64> {
+    let mut times = Vec::new();
+    for id in 0..7 {
+        times.push(seen(lake, Thing::Sha1(sha1(id))).await.times);
+    }
+    times
 }
 
 fn context() -> SessionContext {
@@ -278,6 +297,112 @@ async fn rows_out_of_retention_are_hidden_and_then_removed() {
     assert_eq!(lake.expire().await.expect("expired").removed, 1);
 }
 
+/// Rows that tell of a file, an address and a host, in several spellings, of two devices.
+fn telling(source: &str, sequence: u64, time: chrono::DateTime<chrono::Utc>) -> Batch {
+    let hash = "AB".repeat(20);
+    let body = serde_json::json!({"tables": {
+        TABLE: [
+            {"Timestamp": time, "FileName": "tool", "SHA1": hash, "SHA256": "cd".repeat(32)},
+            {"Timestamp": time + TimeDelta::minutes(90), "FileName": "renamed", "SHA1": hash,
+             "InitiatingProcessSHA1": hash.to_lowercase(), "InitiatingProcessFileName": "tool"},
+        ],
+        "DeviceNetworkEvents": [
+            {"Timestamp": time, "RemoteIP": "::ffff:192.0.2.7", "RemoteUrl": "https://Bad.Example:8443/a"},
+            {"Timestamp": time, "RemoteIP": "192.0.2.7", "RemoteUrl": "bad.example"},
+            {"Timestamp": time, "RemoteIP": "192.0.2.70", "RemoteUrl": "https://other.example/bad.example"},
+        ],
+    }});
+    Batch { body: body.to_string().into(), ..batch(source, sequence, 0, 0) }
+}
+
+#[tokio::test]
+async fn what_was_seen_is_the_same_from_memory_files_merged_files_and_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    config.compaction.files = 2;
+    config.grace = TimeDelta::zero();
+    let lake = Lake::open(config.clone()).await.expect("opened");
+    let begin = config.clock.now() - TimeDelta::hours(100);
+    let begin =
+        chrono::DateTime::from_timestamp(begin.timestamp() / 3600 * 3600, 0).expect("a time");
+    let things = [
+        Thing::Sha1("ab".repeat(20)),
+        Thing::Sha256("cd".repeat(32)),
+        Thing::Address("192.0.2.7".parse().expect("an address")),
+        Thing::Host("bad.example".to_owned()),
+        Thing::Host("example".to_owned()),
+    ];
+    let all = async |lake: &Lake| {
+        let mut all = Vec::new();
+        for thing in &things {
+            all.push(seen(lake, thing.clone()).await);
+        }
+        all
+    };
+    lake.append(telling("a", 1, begin)).await.expect("appended");
+    lake.append(telling("b", 1, begin + TimeDelta::hours(1))).await.expect("appended");
+    let found = all(&lake).await;
+    let micros = |minutes| Some((begin + TimeDelta::minutes(minutes)).timestamp_micros());
+    let devices = ["device-a", "device-b"].map(str::to_owned).to_vec();
+    let file = Seen {
+        times: 6,
+        devices: devices.clone(),
+        first: micros(0),
+        last: micros(150),
+        names: vec![("tool".to_owned(), 4), ("renamed".to_owned(), 2)],
+        other_hash: Some("cd".repeat(32)),
+    };
+    assert_eq!(found[0], file);
+    assert_eq!(found[1].other_hash, Some("ab".repeat(20)));
+    assert_eq!((found[1].times, found[2].times, found[3].times), (2, 4, 4));
+    assert_eq!((&found[3].devices, &found[4]), (&devices, &Seen::default()));
+    // The window begins with its hour.
+    let since = async |minutes: i64| {
+        let since = begin + TimeDelta::minutes(minutes);
+        lake.seen(TENANT, things[0].clone(), since).await.expect("looked up").times
+    };
+    let windows = async || [since(0).await, since(59).await, since(60).await, since(125).await];
+    assert_eq!(windows().await, [6, 6, 5, 2]);
+
+    lake.flush().await.expect("flushed");
+    assert_eq!(all(&lake).await, found, "from files");
+    assert_eq!(windows().await, [6, 6, 5, 2]);
+    lake.append(telling("c", 1, begin)).await.expect("appended");
+    let found = all(&lake).await;
+    assert_eq!(found[0].devices.len(), 3, "files and memory together");
+    lake.flush().await.expect("flushed");
+    assert_eq!(all(&lake).await, found, "from more files");
+    assert!(lake.compact().await.expect("compacted").files_after > 0);
+    assert_eq!(all(&lake).await, found, "from merged files");
+    lake.expire().await.expect("expired");
+    let summaries = seen::folder(&folder.path().join(TENANT.to_string()).join(TABLE));
+    let list = || -> Vec<_> {
+        let entries = std::fs::read_dir(&summaries).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    assert_eq!(list().len(), 1, "a replaced file takes its summary along");
+
+    for damage in [0, 20, usize::MAX] {
+        let path = &list()[0];
+        let mut bytes = std::fs::read(path).expect("read");
+        let place = damage.min(bytes.len() - 20);
+        bytes[place] ^= 1;
+        std::fs::write(path, &bytes).expect("written");
+        let table = lake.shared.table(TENANT, shape::shape(TABLE).expect("a table"));
+        table.summaries.lock().clear();
+        assert_eq!(all(&lake).await, found, "damaged at {place}");
+    }
+    std::fs::remove_file(&list()[0]).expect("removed");
+    drop(lake);
+    let lake = reopened(config.clone()).await;
+    assert_eq!(lake.summarise().await.expect("made"), 1);
+    assert_eq!(all(&lake).await, found, "made anew");
+    config.clock.advance(TimeDelta::days(31));
+    assert_eq!(all(&lake).await, vec![Seen::default(); 5], "out of retention");
+    lake.expire().await.expect("expired");
+    assert!(list().is_empty(), "gone with the rows");
+}
+
 #[tokio::test]
 async fn a_second_lake_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -372,13 +497,15 @@ fn killed_at_any_moment_the_lake_keeps_each_acknowledged_row_once() {
             }
         }
         child.wait().expect("ended");
-        let (stored, last) = runtime.block_on(async {
+        let (stored, last, times) = runtime.block_on(async {
             let lake = Lake::open(config(folder.path())).await.expect("opened");
             assert_eq!(lake.problems(), Vec::<String>::new());
-            (ids(&lake).await, lake.last_sequence(TENANT, "killed"))
+            (ids(&lake).await, lake.last_sequence(TENANT, "killed"), times(&lake).await)
         });
         assert!(last >= acknowledged, "round {round}: {acknowledged} acknowledged, {last} stored");
         assert_eq!(stored, numbers(last as i64 * 20), "round {round}");
+        let rows = |id: u64| (0..last * 20).filter(|row| row % 7 == id).count() as u64;
+        assert_eq!(times, (0..7).map(rows).collect::<Vec<_>>(), "round {round}: what was seen");
     }
 }
 

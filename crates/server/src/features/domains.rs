@@ -5,6 +5,7 @@ use crate::edge::{ApiError, Call, json};
 use crate::state::State;
 use axum::response::Response;
 use serde_json::json;
+use vigie_hunting::lake::Thing;
 
 /// Machines in an answer (documentation of the operation).
 const MOST_MACHINES: usize = 500;
@@ -23,24 +24,12 @@ pub fn host(text: &str) -> Result<String, ApiError> {
     if fits && !is_address { Ok(name) } else { Err(ApiError::domain(text)) }
 }
 
-/// Every connection to a host within so many hours.
-fn hits(host: &str, hours: u32) -> String {
-    let pattern = host.replace('.', "[.]");
-    let table = |table: &str| {
-        format!(
-            "({table} | where Timestamp > ago({hours}h) and RemoteUrl contains '{host}' and RemoteUrl \
-             matches regex @'^(?i)([a-z][a-z0-9+.-]*://)?([^/?#@]*@)?{pattern}(:[0-9]+)?([/?#].*)?$' \
-             | project Timestamp, DeviceId)"
-        )
-    };
-    format!("union {}, {}", table("DeviceNetworkEvents"), table("DeviceEvents"))
-}
-
 /// `GET /api/domains/{domain}/machines`
 pub async fn machines(state: &State, call: Call) -> Result<Response, ApiError> {
-    let hits = hits(&host(&call.parameters[0])?, 720);
-    let ids = sightings::devices(state, call.caller.tenant, &hits, MOST_MACHINES).await?;
-    machines::list_of(state, &call, &ids).await
+    let thing = Thing::Host(host(&call.parameters[0])?);
+    let seen = sightings::of(state, call.caller.tenant, thing, sightings::LONGEST).await?;
+    let ids = &seen.devices[..seen.devices.len().min(MOST_MACHINES)];
+    machines::list_of(state, &call, ids).await
 }
 
 /// `GET /api/domains/{domain}/stats`: zeros for one that nobody spoke to.
@@ -51,7 +40,8 @@ pub async fn stats(state: &State, call: Call) -> Result<Response, ApiError> {
             format!("{}/$metadata#microsoft.windowsDefenderATP.api.InOrgDomainStats", call.base),
         "host": host,
     });
-    sightings::prevalence(state, call.caller.tenant, &hits(&host, hours), &mut answer).await?;
+    let seen = sightings::of(state, call.caller.tenant, Thing::Host(host), hours).await?;
+    sightings::prevalence(&seen, &mut answer);
     Ok(json(200, &answer))
 }
 

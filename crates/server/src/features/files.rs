@@ -1,13 +1,14 @@
 //! Files: what the tenant's machines saw of them. What the world knows of a file is not ours to
 //! know: those properties are null.
 
-use super::{machines, sightings};
+use super::{machines, optional_time, sightings, time_text};
 use crate::edge::{ApiError, Call, json};
 use crate::odata::{List, Property, Type};
 use crate::state::State;
 use axum::response::Response;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
+use vigie_hunting::lake::Thing;
 
 const fn property(name: &'static str, ty: Type) -> Property {
     Property { name, sql: "", ty }
@@ -62,9 +63,22 @@ pub fn hash(text: &str) -> Result<String, ApiError> {
     if fits { Ok(text.to_lowercase()) } else { Err(ApiError::hash(text)) }
 }
 
-/// Every sighting of a file within so many hours.
-fn hits(hash: &str, hours: u32) -> String {
+/// The file of a hash, as the lake counts sightings.
+fn thing(hash: &str) -> Thing {
+    match hash.len() {
+        64 => Thing::Sha256(hash.to_owned()),
+        _ => Thing::Sha1(hash.to_owned()),
+    }
+}
+
+/// Every row that names a file between two times, in microseconds since the Unix epoch.
+fn hits(hash: &str, first: i64, last: i64) -> String {
     let column = if hash.len() == 64 { "SHA256" } else { "SHA1" };
+    let between = format!(
+        "Timestamp between (datetime({}) .. datetime({}))",
+        time_text(first),
+        time_text(last)
+    );
     let own = OWN.iter().map(|table| {
         let (publisher, product) = match *table {
             "DeviceProcessEvents" => {
@@ -73,15 +87,14 @@ fn hits(hash: &str, hours: u32) -> String {
             _ => ("''", "''"),
         };
         format!(
-            "({table} | where Timestamp > ago({hours}h) and {column} == '{hash}' | project \
-             Timestamp, DeviceId, Name = FileName, Sha1 = SHA1, Sha256 = SHA256, Md5 = MD5, \
-             Size = FileSize, Publisher = {publisher}, Product = {product})"
+            "({table} | where {between} and {column} == '{hash}' | project Sha1 = SHA1, \
+             Sha256 = SHA256, Md5 = MD5, Size = FileSize, Publisher = {publisher}, \
+             Product = {product})"
         )
     });
     let initiating = INITIATING.iter().map(|table| {
         format!(
-            "({table} | where Timestamp > ago({hours}h) and InitiatingProcess{column} == '{hash}' | \
-             project Timestamp, DeviceId, Name = InitiatingProcessFileName, \
+            "({table} | where {between} and InitiatingProcess{column} == '{hash}' | project \
              Sha1 = InitiatingProcessSHA1, Sha256 = InitiatingProcessSHA256, \
              Md5 = InitiatingProcessMD5, Size = InitiatingProcessFileSize, \
              Publisher = InitiatingProcessVersionInfoCompanyName, \
@@ -93,17 +106,16 @@ fn hits(hash: &str, hours: u32) -> String {
 
 /// The file's entity, `None` for one that nobody saw within 30 days.
 pub async fn facts(state: &State, tenant: Uuid, hash: &str) -> Result<Option<Json>, ApiError> {
+    let seen = sightings::of(state, tenant, thing(hash), sightings::LONGEST).await?;
+    let (Some(first), Some(last)) = (seen.first, seen.last) else { return Ok(None) };
     let query = format!(
-        "{} | summarize Seen = count(), Sha1 = max(Sha1), Sha256 = max(Sha256), Md5 = max(Md5), \
+        "{} | summarize Sha1 = max(Sha1), Sha256 = max(Sha256), Md5 = max(Md5), \
          Size = max(Size), Publisher = max(Publisher), Product = max(Product)",
-        hits(hash, 720)
+        hits(hash, first, last)
     );
     let rows = sightings::rows(state, tenant, &query).await?;
-    let Some(row) = rows.first().and_then(|rows| rows.first()).filter(|row| row["Seen"] != 0)
-    else {
-        return Ok(None);
-    };
     let mut file = unknown(hash);
+    let Some(row) = rows.first().and_then(|rows| rows.first()) else { return Ok(Some(file)) };
     for (name, column) in [
         ("sha1", "Sha1"),
         ("sha256", "Sha256"),
@@ -173,35 +185,29 @@ pub async fn get(state: &State, call: Call) -> Result<Response, ApiError> {
 /// `GET /api/files/{hash}/machines`
 pub async fn machines(state: &State, call: Call) -> Result<Response, ApiError> {
     let hash = hash(&call.parameters[0])?;
-    let hits = hits(&hash, 720);
-    let ids = sightings::devices(state, call.caller.tenant, &hits, MOST_MACHINES).await?;
-    machines::list_of(state, &call, &ids).await
+    let seen = sightings::of(state, call.caller.tenant, thing(&hash), sightings::LONGEST).await?;
+    let ids = &seen.devices[..seen.devices.len().min(MOST_MACHINES)];
+    machines::list_of(state, &call, ids).await
 }
 
 /// `GET /api/files/{hash}/stats`
 pub async fn stats(state: &State, call: Call) -> Result<Response, ApiError> {
     let (hash, hours) = (hash(&call.parameters[0])?, sightings::look_back(&call)?);
-    let query = format!(
-        "let hits = {}; hits | summarize Seen = count(), Devices = dcount(DeviceId), \
-         First = min(Timestamp), Last = max(Timestamp), Sha1 = max(Sha1); hits | where \
-         isnotempty(Name) | summarize Times = count() by Name | top {NAMES} by Times desc | project Name",
-        hits(&hash, hours)
-    );
-    let tables = sightings::rows(state, call.caller.tenant, &query).await?;
-    let row = tables.first().and_then(|rows| rows.first()).filter(|row| row["Seen"] != 0);
-    let row = row.ok_or_else(|| ApiError::not_found("File", &hash))?;
-    let names: Vec<&Json> = tables.get(1).into_iter().flatten().map(|row| &row["Name"]).collect();
-    let sha1 = sightings::text(&row["Sha1"]);
+    let seen = sightings::of(state, call.caller.tenant, thing(&hash), hours).await?;
+    if seen.times == 0 {
+        return Err(ApiError::not_found("File", &hash));
+    }
+    let names: Vec<&str> = seen.names.iter().take(NAMES).map(|(name, _)| name.as_str()).collect();
     let context = "microsoft.windowsDefenderATP.api.InOrgFileStats";
     Ok(json(
         200,
         &json!({
             "@odata.context": format!("{}/$metadata#{context}", call.base),
-            "sha1": if hash.len() == 40 { json!(hash) } else { sha1 },
-            "organizationPrevalence": row["Devices"],
-            "orgPrevalence": row["Devices"].to_string(),
-            "orgFirstSeen": sightings::time(&row["First"]),
-            "orgLastSeen": sightings::time(&row["Last"]),
+            "sha1": if hash.len() == 40 { Some(hash) } else { seen.other_hash },
+            "organizationPrevalence": seen.devices.len(),
+            "orgPrevalence": seen.devices.len().to_string(),
+            "orgFirstSeen": optional_time(seen.first),
+            "orgLastSeen": optional_time(seen.last),
             "globallyPrevalence": null,
             "globalFirstObserved": null,
             "globalLastObserved": null,

@@ -6,23 +6,12 @@ use crate::state::State;
 use axum::response::Response;
 use serde_json::json;
 use std::net::IpAddr;
+use vigie_hunting::lake::Thing;
 
 /// An address in its one form (RFC 5952).
-pub fn address(text: &str) -> Result<String, ApiError> {
+pub fn address(text: &str) -> Result<IpAddr, ApiError> {
     let address = text.trim().parse::<IpAddr>().map_err(|_| ApiError::ip(text))?;
-    Ok(address.to_canonical().to_string())
-}
-
-/// Every sighting of an address within so many hours.
-fn hits(address: &str, hours: u32) -> String {
-    let table = |table: &str| {
-        format!(
-            "({table} | where Timestamp > ago({hours}h) and RemoteIP in ('{address}', \
-             '::ffff:{address}') | project Timestamp, DeviceId)"
-        )
-    };
-    let tables = ["DeviceNetworkEvents", "DeviceLogonEvents", "DeviceEvents"].map(table);
-    format!("union {}", tables.join(", "))
+    Ok(address.to_canonical())
 }
 
 /// `GET /api/ips/{ip}/stats`: zeros for one that nobody spoke to.
@@ -31,8 +20,9 @@ pub async fn stats(state: &State, call: Call) -> Result<Response, ApiError> {
     let mut answer = json!({
         "@odata.context":
             format!("{}/$metadata#microsoft.windowsDefenderATP.api.InOrgIPStats", call.base),
-        "ipAddress": address,
+        "ipAddress": address.to_string(),
     });
-    sightings::prevalence(state, call.caller.tenant, &hits(&address, hours), &mut answer).await?;
+    let seen = sightings::of(state, call.caller.tenant, Thing::Address(address), hours).await?;
+    sightings::prevalence(&seen, &mut answer);
     Ok(json(200, &answer))
 }

@@ -172,7 +172,7 @@ fn optional_time(micros: Option<i64>) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::HANDLERS;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fmt::Write as _;
     use std::path::Path;
     use vigie_contract::operations::{OPERATIONS, Operation, operation};
@@ -187,9 +187,9 @@ mod tests {
         }
     }
 
-    /// Why an operation is not bound.
-    fn reason(operation: &Operation) -> &'static str {
-        let vulnerabilities = [
+    /// Whether an operation is one of vulnerability management, all of which are still to come.
+    fn is_of_vulnerabilities(operation: &Operation) -> bool {
+        let groups = [
             "Vulnerabilities",
             "Software",
             "Recommendations",
@@ -199,27 +199,82 @@ mod tests {
         ];
         let of_machines =
             ["software.list", "vulnerabilities.list", "recommendations.list", "missingKbs.list"];
-        let is_machine_list = of_machines.iter().any(|end| operation.id.ends_with(end));
-        match operation.group.as_str() {
-            group if vulnerabilities.contains(&group) => "501: vulnerability management",
-            "Machines" if is_machine_list => "501: vulnerability management",
-            "Machine actions" | "Live response library" | "Automated investigations" => {
-                "501: response actions"
-            }
-            group => panic!("{} of {group} is neither bound nor explained", operation.id),
+        let of_a_machine = operation.id.starts_with("machines.");
+        groups.contains(&operation.group.as_str())
+            || of_a_machine && of_machines.iter().any(|end| operation.id.ends_with(end))
+    }
+
+    /// What the page needs of a case of `cases/operations.yaml`.
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Case {
+        test: Option<String>,
+        none: Option<String>,
+        differs: Option<String>,
+    }
+
+    type Cases = BTreeMap<String, BTreeMap<String, Case>>;
+
+    fn cell(case: Option<&Case>) -> String {
+        match case {
+            None => "–".to_owned(),
+            Some(Case { differs: Some(differs), .. }) => format!("differs: {differs}"),
+            Some(Case { none: Some(reason), .. }) => format!("– ({reason})"),
+            Some(Case { test: Some(test), .. }) => format!("`{test}`"),
+            Some(_) => "✓".to_owned(),
         }
     }
 
+    /// One line of the page. Panics where a case is missing.
+    fn line(operation: &Operation, cases: &BTreeMap<String, Case>) -> String {
+        let id = &operation.id;
+        let case = |name: &str| cases.get(name);
+        let needed = |name: &str| {
+            cell(Some(case(name).unwrap_or_else(|| panic!("{id} has no case called '{name}'"))))
+        };
+        let empty = match operation.is_list() {
+            true => needed("empty"),
+            false => cell(case("empty")),
+        };
+        let success = needed("success");
+        let elsewhere = case("success").is_some_and(|case| case.test.is_some());
+        let user = match (operation.delegated_permissions.is_empty(), elsewhere) {
+            (true, _) => "– (for applications)".to_owned(),
+            (false, true) => "not tried".to_owned(),
+            (false, false) => success.clone(),
+        };
+        let errors = operation.errors.iter().map(|error| {
+            let name = format!("{} {}: {}", error.status, error.code, error.when);
+            format!("{} {}, {} {}", error.status, error.code, error.when, needed(&name))
+        });
+        let errors = errors.collect::<Vec<_>>().join("; ");
+        let bad = needed("bad input");
+        format!("| `{id}` | ✓ | ✓ | {success} | {user} | {bad} | {empty} | {errors} |")
+    }
+
+    const LEGEND: &str = "
+What answers is tried by tests of `crates/server/tests/api`. ✓ in the columns of success, bad input,
+empty result and errors is a case of `crates/server/cases/operations.yaml`, sent by the test
+`operations`; other cells name the test that covers it. Each success is tried with an application's
+token and with a user's. That no operation answers without a token, or with every permission but its
+own, is tried for all of them by `edge::no_operation_of_the_catalogue_answers_without_its_permission`
+and `user_context::a_user_needs_the_scope_and_the_role`.
+";
+
     /// `docs/api-coverage.md` is made here; `VIGIE_UPDATE=1` writes it, without it a difference
-    /// fails.
+    /// fails. So does an operation that is neither bound nor of vulnerability management, and a
+    /// missing case.
     #[test]
     fn the_coverage_page_is_as_the_program_is() {
+        let cases = include_str!("../../cases/operations.yaml");
+        let cases: Cases = serde_saphyr::from_str(cases).expect("cases");
         let bound = |operation: &Operation| HANDLERS.iter().any(|(id, _)| *id == operation.id);
         let number = OPERATIONS.iter().filter(|operation| bound(operation)).count();
         let mut page = format!(
             "# Operations of the resource API\n\nMade by a test of the program out of \
              `catalogue/operations.json`. {number} of {} operations answer from stored facts; the \
-             others answer 501 with the code `NotImplemented`.\n",
+             others, which are vulnerability management, answer 501 with the code \
+             `NotImplemented`.\n",
             OPERATIONS.len()
         );
         let mut group = "";
@@ -230,7 +285,11 @@ mod tests {
                     "| operation | request | application permissions | state |\n|---|---|---|---|";
                 let _ = writeln!(page, "\n## {group}\n\n{head}");
             }
-            let state = if bound(operation) { "answers" } else { reason(operation) };
+            let state = match (bound(operation), is_of_vulnerabilities(operation)) {
+                (true, _) => "answers",
+                (false, true) => "501: vulnerability management",
+                (false, false) => panic!("{} is neither bound nor explained", operation.id),
+            };
             let _ = writeln!(
                 page,
                 "| `{}` | `{} {}` | {} | {state} |",
@@ -240,11 +299,37 @@ mod tests {
                 operation.app_permissions.join(", "),
             );
         }
+        let _ = writeln!(page, "\n# What is tested\n{LEGEND}");
+        let _ = writeln!(
+            page,
+            "| operation | no token | wrong permission | success, application | success, user | bad \
+             input | empty result | documented errors |\n|---|---|---|---|---|---|---|---|"
+        );
+        let none = BTreeMap::new();
+        for operation in OPERATIONS.iter().filter(|operation| bound(operation)) {
+            let _ =
+                writeln!(page, "{}", line(operation, cases.get(&operation.id).unwrap_or(&none)));
+        }
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api-coverage.md");
         if std::env::var_os("VIGIE_UPDATE").is_some() {
             std::fs::write(&path, &page).expect("written");
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(found == page, "docs/api-coverage.md is not as the program is: VIGIE_UPDATE=1");
+    }
+
+    /// A case that names a test names one that there is.
+    #[test]
+    fn tests_that_cases_name_are_there() {
+        let cases: Cases =
+            serde_saphyr::from_str(include_str!("../../cases/operations.yaml")).expect("cases");
+        for test in cases.values().flat_map(BTreeMap::values).filter_map(|case| case.test.as_ref())
+        {
+            let (module, name) = test.split_once("::").expect("a module and a name");
+            let file = format!("tests/api/{module}.rs");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(text.contains(&format!("fn {name}()")), "{test} is no test");
+        }
     }
 }

@@ -1,13 +1,17 @@
-//! What the lake saw of a thing: queries in KQL and their rows.
+//! What the lake saw of a thing: sightings, and queries in KQL with their rows.
 
+use super::optional_time;
 use crate::edge::{ApiError, Call};
+use crate::odata;
 use crate::state::State;
+use chrono::{DateTime, TimeDelta};
 use serde_json::Value as Json;
 use uuid::Uuid;
+use vigie_hunting::lake::{Seen, Thing};
 use vigie_hunting::{Database, Limits};
 
 /// The longest that statistics look back, in hours (documentation of `lookBackHours`).
-const LONGEST: u32 = 720;
+pub const LONGEST: u32 = 720;
 
 /// The rows of each statement of a query, as objects.
 pub async fn rows(state: &State, tenant: Uuid, query: &str) -> Result<Vec<Vec<Json>>, ApiError> {
@@ -25,17 +29,11 @@ pub async fn rows(state: &State, tenant: Uuid, query: &str) -> Result<Vec<Vec<Js
     Ok(tables)
 }
 
-/// The ids of the devices that a query names, at most so many.
-pub async fn devices(
-    state: &State,
-    tenant: Uuid,
-    hits: &str,
-    most: usize,
-) -> Result<Vec<String>, ApiError> {
-    let query = format!("{hits} | where isnotempty(DeviceId) | distinct DeviceId | take {most}");
-    let rows = rows(state, tenant, &query).await?;
-    let ids = rows.iter().flatten().filter_map(|row| row["DeviceId"].as_str());
-    Ok(ids.map(str::to_owned).collect())
+/// What machines saw of a thing within so many hours, the first of which counts from its beginning.
+pub async fn of(state: &State, tenant: Uuid, thing: Thing, hours: u32) -> Result<Seen, ApiError> {
+    let now = DateTime::from_timestamp_micros(state.now()).unwrap_or_default();
+    let since = now - TimeDelta::hours(hours.into());
+    state.lake.seen(tenant, thing, since).await.map_err(ApiError::internal)
 }
 
 /// How far statistics look back: `lookBackHours`, 30 days if it is missing.
@@ -59,8 +57,7 @@ pub fn literal(text: &str) -> String {
 
 /// A time of a row as the API writes it.
 pub fn time(value: &Json) -> Json {
-    let time = value.as_str().and_then(crate::odata::time);
-    time.map_or(Json::Null, |time| super::time_text(time.timestamp_micros()).into())
+    optional_time(value.as_str().and_then(odata::time).map(|time| time.timestamp_micros()))
 }
 
 /// Text of a row; null where it is empty.
@@ -70,23 +67,9 @@ pub fn text(value: &Json) -> Json {
 
 /// Adds how many devices saw a thing, and when first and last; zero and null if none did. The number
 /// stands under its present name and, as a text, under the one it had before.
-pub async fn prevalence(
-    state: &State,
-    tenant: Uuid,
-    hits: &str,
-    answer: &mut Json,
-) -> Result<(), ApiError> {
-    let query = format!(
-        "{hits} | summarize Seen = count(), Devices = dcount(DeviceId), First = min(Timestamp), \
-         Last = max(Timestamp)"
-    );
-    let tables = rows(state, tenant, &query).await?;
-    let row = tables.first().and_then(|rows| rows.first()).filter(|row| row["Seen"] != 0);
-    let of = |name: &str| row.map_or(Json::Null, |row| row[name].clone());
-    let devices = of("Devices").as_i64().unwrap_or(0);
-    answer["organizationPrevalence"] = devices.into();
-    answer["orgPrevalence"] = devices.to_string().into();
-    answer["orgFirstSeen"] = time(&of("First"));
-    answer["orgLastSeen"] = time(&of("Last"));
-    Ok(())
+pub fn prevalence(seen: &Seen, answer: &mut Json) {
+    answer["organizationPrevalence"] = seen.devices.len().into();
+    answer["orgPrevalence"] = seen.devices.len().to_string().into();
+    answer["orgFirstSeen"] = optional_time(seen.first);
+    answer["orgLastSeen"] = optional_time(seen.last);
 }

@@ -3,6 +3,7 @@
 //! each other by `@odata.nextLink`.
 
 mod condition;
+pub mod counts;
 mod memory;
 mod options;
 mod page;
@@ -67,5 +68,10 @@ pub struct Collection {
     /// Default order, which is also the last key of any order: columns that are never null, each
     /// with `DESC` or without.
     pub key: &'static str,
+    /// Further columns that are never null: databases find their order in an index.
+    pub never_null: &'static [&'static str],
+    /// A table that tells how many rows a tenant has by the time that `key` begins with (see
+    /// [`counts`]), so that a page behind many rows is found without a walk over them.
+    pub counted: Option<&'static str>,
     pub max_page: u64,
 }

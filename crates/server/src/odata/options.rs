@@ -26,6 +26,8 @@ pub struct Query {
     pub(super) topped: bool,
     /// Where the page before ended.
     pub(super) after: Option<Vec<Json>>,
+    /// Whose rows, where the rows are a tenant's.
+    pub(super) tenant: Option<String>,
     pub select: Option<Vec<String>>,
     pub expand: Vec<String>,
 }
@@ -42,6 +44,7 @@ impl Collection {
             count: false,
             topped: false,
             after: None,
+            tenant: tenant.map(str::to_owned),
             select: None,
             expand: Vec::new(),
         };
@@ -175,19 +178,30 @@ impl Collection {
             }
             // What is the same for all rows orders nothing.
             if !property.sql.starts_with(|c: char| c == '\'' || c.is_ascii_digit()) {
-                keys.push(OrderKey { sql: property.sql.to_owned(), descending, nullable: true });
+                let nullable = !self.never_null.contains(&property.sql);
+                keys.push(OrderKey { sql: property.sql.to_owned(), descending, nullable });
             }
         }
         Ok(keys)
     }
 
+    /// The columns of the default order, and whether they go down.
+    fn keys(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.key.split(',').map(str::trim).map(|part| match part.strip_suffix(" DESC") {
+            Some(sql) => (sql, true),
+            None => (part, false),
+        })
+    }
+
+    /// Whether the order is the default one.
+    pub(super) fn in_own_order(&self, query: &Query) -> bool {
+        let own: Vec<(&str, bool)> = self.keys().collect();
+        query.order.iter().map(|key| (key.sql.as_str(), key.descending)).eq(own)
+    }
+
     /// Adds the collection's key, so that every row has its place.
     fn finish_order(&self, query: &mut Query) {
-        for part in self.key.split(',').map(str::trim) {
-            let (sql, descending) = match part.strip_suffix(" DESC") {
-                Some(sql) => (sql, true),
-                None => (part, false),
-            };
+        for (sql, descending) in self.keys() {
             match query.order.iter_mut().find(|key| key.sql == sql) {
                 Some(key) => key.nullable = false,
                 None => {
@@ -215,6 +229,11 @@ impl Query {
     /// One more condition without further values.
     pub fn require(&mut self, sql: String) {
         self.conditions.push(sql);
+    }
+
+    /// Whose rows, if they are all rows of a tenant.
+    pub(super) fn all_of(&self) -> Option<&str> {
+        self.tenant.as_deref().filter(|_| self.conditions.len() == 1)
     }
 
     /// The chosen properties, and those that were expanded.

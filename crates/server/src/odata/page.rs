@@ -1,6 +1,6 @@
 //! Pages of rows and their answers.
 
-use super::{Collection, Query, skip_token};
+use super::{Collection, Query, counts, skip_token};
 use crate::edge::{ApiError, Call, json};
 use crate::state::State;
 use axum::response::{IntoResponse as _, Response};
@@ -23,21 +23,30 @@ impl Collection {
             false => query.conditions.join(" AND "),
         };
         let count = match query.count || call.count {
-            true => {
-                let sql = format!("SELECT COUNT(*) FROM {} WHERE {condition}", self.from);
-                let sql = complete(state, &sql);
-                let counted = state.database.read(&sql, &query.values).await?;
-                Some(counted.first().map_or(Ok(0), |row| row.integer(0))?)
-            }
+            true => Some(self.count(state, query, &condition).await?),
             false => None,
         };
         if call.count {
             return Ok(Page { rows: Vec::new(), count, next_link: None });
         }
         let mut values = query.values.clone();
-        let after = query.after.as_ref().map_or_else(String::new, |after| {
+        let mut after = query.after.as_ref().map_or_else(String::new, |after| {
             format!(" AND {}", skip_token::condition(&query.order, after, &mut values))
         });
+        let mut skip = query.skip;
+        if let (Some(table), Some(tenant)) = (self.counted, query.all_of())
+            && skip > 0
+            && query.after.is_none()
+            && self.in_own_order(query)
+        {
+            let behind = counts::behind(&state.database, table, tenant, skip).await?;
+            let Some((until, rest)) = behind else {
+                return Ok(Page { rows: Vec::new(), count, next_link: None });
+            };
+            skip = rest;
+            values.push(until.into());
+            after = format!(" AND {} < ${}", query.order[0].sql, values.len());
+        }
         let order = query.order.iter().map(|key| {
             let place = match (key.descending, key.nullable) {
                 (false, false) => "ASC",
@@ -49,8 +58,8 @@ impl Collection {
         });
         let order = order.collect::<Vec<_>>().join(", ");
         let keys: Vec<&str> = query.order.iter().map(|key| key.sql.as_str()).collect();
-        let limit = format!("LIMIT {} OFFSET {}", query.size.saturating_add(1), query.skip);
-        let which = match query.skip > 0 && self.key.ends_with("t.id") {
+        let limit = format!("LIMIT {} OFFSET {}", query.size.saturating_add(1), skip);
+        let which = match skip > 0 && self.key.ends_with("t.id") {
             // Skipped rows are walked over in an index where one fits, and never read.
             true => format!(
                 "t.id IN (SELECT t.id FROM {} WHERE {condition}{after} ORDER BY {order} {limit}) \
@@ -79,6 +88,15 @@ impl Collection {
         Ok(Page { rows, count, next_link })
     }
 
+    async fn count(&self, state: &State, query: &Query, condition: &str) -> Result<i64, ApiError> {
+        if let (Some(table), Some(tenant)) = (self.counted, query.all_of()) {
+            return Ok(counts::all(&state.database, table, tenant).await?);
+        }
+        let sql = format!("SELECT COUNT(*) FROM {} WHERE {condition}", self.from);
+        let counted = state.database.read(&complete(state, &sql), &query.values).await?;
+        Ok(counted.first().map_or(Ok(0), |row| row.integer(0))?)
+    }
+
     /// The answer of a list: its page, or the bare number where the path ended in `/$count`.
     pub fn respond(
         &self,
@@ -96,7 +114,7 @@ impl Collection {
     }
 
     /// The body of a list's answer.
-    pub fn answer(&self, call: &Call, query: &Query, page: &Page, entities: Vec<Json>) -> Json {
+    fn answer(&self, call: &Call, query: &Query, page: &Page, entities: Vec<Json>) -> Json {
         let mut answer = json!({
             "@odata.context": format!("{}/$metadata#{}", call.base, self.name),
         });

@@ -189,7 +189,25 @@ async fn one_server_at_a_time_uses_a_folder_and_a_port() {
 
 /// Log lines of this process, gathered.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Gathers what is logged from now on, as far as the filter lets it.
+    pub fn gather(filter: &str) -> Lines {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+            .with_writer(move || writer.clone())
+            .finish();
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        lines
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("lines")).into_owned()
+    }
+}
 
 impl std::io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -203,13 +221,7 @@ impl std::io::Write for Lines {
 
 #[tokio::test]
 async fn secrets_are_neither_stored_nor_logged_in_clear() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new("trace"))
-        .with_writer(move || writer.clone())
-        .finish();
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let lines = Lines::gather("trace");
     let world = World::start().await;
     let (app, secret) = world.application(&["Machine.Read.All"]).await;
     let token = world.token(&world.first.tenant.to_string(), &app, &secret, DEFENDER).await;
@@ -245,7 +257,7 @@ async fn secrets_are_neither_stored_nor_logged_in_clear() {
     ];
     let folder = world.data.path().to_owned();
     world.server.handle().shutdown().await;
-    let log = String::from_utf8_lossy(&lines.0.lock().expect("lines")).into_owned();
+    let log = lines.text();
     assert!(log.lines().count() > 10, "the log was gathered");
     let mut files = vec![folder];
     let mut contents = Vec::new();

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use vigie_contract::operations::{OPERATIONS, Operation};
 
 /// A path of the operation with something in place of its parameters.
@@ -227,5 +228,60 @@ async fn bad_bodies_are_named() {
     )
     .await;
     assert_eq!(fine.body["Results"], json!([{"a": 1}]), "{}", fine.body);
+    world.stop().await;
+}
+
+/// What the HTTP library refuses by itself is refused in the API's words all the same.
+#[tokio::test]
+async fn requests_that_are_too_long_or_none_are_told_so() {
+    use rustls::pki_types::pem::PemObject as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::start().await;
+    let token = world.first_token().await;
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = rustls::pki_types::CertificateDer::from_pem_slice(world.ca.as_bytes()).expect("PEM");
+    roots.add(ca).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let send = async |text: String| -> (String, Json) {
+        let stream =
+            tokio::net::TcpStream::connect(world.server.address()).await.expect("connected");
+        let name = "127.0.0.1".try_into().expect("a name");
+        let mut stream = connector.connect(name, stream).await.expect("a TLS connection");
+        stream.write_all(text.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        // The server ends the connection without TLS's farewell, perhaps.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {answer}"));
+        (head.lines().next().unwrap_or_default().to_owned(), body)
+    };
+    let get = |path: &str| {
+        let head = format!("host: x\r\nauthorization: Bearer {token}\r\nconnection: close");
+        format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")
+    };
+    let (status, _) = send(get("/api/machines")).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let long = format!("/api/alerts?$filter=title%20eq%20'{}'", "x".repeat(100_000));
+    for (request, status, code) in [
+        (get(&long), 414, "RequestUriTooLong"),
+        (
+            format!("GET /api/machines HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200)),
+            431,
+            "RequestHeaderFieldsTooLarge",
+        ),
+        ("GET /api/machines with spaces HTTP/1.1\r\n\r\n".to_owned(), 400, "BadRequest"),
+    ] {
+        let (line, body) = send(request).await;
+        assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
+        assert_eq!(body["error"]["code"], code, "{body}");
+        assert!(body["error"]["target"].is_string() && body["error"]["message"].is_string());
+    }
     world.stop().await;
 }

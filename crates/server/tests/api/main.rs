@@ -14,6 +14,7 @@ mod library;
 mod live_response;
 mod machines;
 mod odata;
+mod operations;
 mod real_sensor;
 mod resources;
 mod responses;

@@ -1,5 +1,6 @@
 //! `$filter` and its like over lists, as real clients write them and as those who mean harm do.
 
+use crate::administration::Lines;
 use crate::support::{TestSensor, World};
 use chrono::TimeDelta;
 use reqwest::Method;
@@ -33,6 +34,9 @@ pub async fn alert(world: &World, token: &str, sensor: &mut TestSensor, title: &
     raised.body
 }
 
+/// Text of requests that is never in the log.
+const PAYLOAD: &str = "payload-of-a-caller";
+
 async fn number(world: &World, token: &str, list: &str, filter: &str) -> usize {
     let filter: String =
         url::form_urlencoded::byte_serialize(filter.as_bytes()).collect::<String>();
@@ -43,7 +47,17 @@ async fn number(world: &World, token: &str, list: &str, filter: &str) -> usize {
 
 #[tokio::test]
 async fn filters_reach_into_evidence_tags_and_addresses() {
-    let world = World::start().await;
+    filter(World::start().await).await;
+}
+
+#[tokio::test]
+async fn filters_reach_as_far_on_postgresql() {
+    if let Some(world) = World::on_postgresql("filter_tests").await {
+        filter(world).await;
+    }
+}
+
+async fn filter(world: World) {
     let token = world.first_token().await;
     let mut sensor = world.sensor("elm.tests.example").await;
     alert(&world, &token, &mut sensor, "first").await;
@@ -119,6 +133,9 @@ async fn lists_are_counted_ordered_and_chosen_from() {
         (format!("/api/machines/{machine}/alerts/$count?$filter=status ne 'Resolved'"), "2"),
         (format!("/api/machines/{machine}/alerts/%24count?%24filter=title eq 'second'"), "1"),
         (format!("/api/machines/{machine}/logonusers/$count"), "1"),
+        ("/api/machineactions/$count".to_owned(), "0"),
+        ("/api/libraryfiles/$count".to_owned(), "0"),
+        ("/api/investigations/$count".to_owned(), "0"),
     ] {
         let answer = world.get(&path, &token).await;
         assert_eq!((answer.status, answer.body.to_string()), (200, number.to_owned()), "{path}");
@@ -136,6 +153,50 @@ async fn lists_are_counted_ordered_and_chosen_from() {
     assert_eq!(names, ["evidence", "status", "title"].into());
     assert_eq!(row["title"], "second");
     assert!(row["evidence"].as_array().is_some_and(|evidence| evidence.len() == 4), "{row:?}");
+    world.stop().await;
+}
+
+/// Rows that are skipped are those that come first, whichever way they are found.
+#[tokio::test]
+async fn a_page_behind_others_begins_where_they_end() {
+    skip(World::start().await).await;
+}
+
+#[tokio::test]
+async fn a_page_behind_others_begins_where_they_end_on_postgresql() {
+    if let Some(world) = World::on_postgresql("skip_tests").await {
+        skip(world).await;
+    }
+}
+
+async fn skip(world: World) {
+    let mut sensor = world.sensor("elm.tests.example").await;
+    // Several in one minute, others in the next, hours and days later.
+    for seconds in [0, 1, 1, 70, 1, 4000, 1, 90_000, 1, 1] {
+        world.clock.advance(TimeDelta::seconds(seconds));
+        let token = world.first_token().await;
+        sensor.token = sensor.renew(&world).await.expect("a session");
+        let title = format!("seen at {}", world.clock.now());
+        alert(&world, &token, &mut sensor, &title).await;
+    }
+    let token = world.first_token().await;
+    let ids = async |path: &str| -> Vec<String> {
+        let answer = world.get(path, &token).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let rows = answer.body["value"].as_array().expect("a list").clone();
+        rows.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = ids("/api/alerts").await;
+    assert_eq!(all.len(), 10);
+    let count = world.get("/api/alerts/$count", &token).await.body;
+    assert_eq!(count, json!(10), "days add up");
+    for skip in 0..12 {
+        for options in ["", "&$filter=severity eq 'High'", "&$orderby=alertCreationTime desc"] {
+            let page = ids(&format!("/api/alerts?$top=3&$skip={skip}{options}")).await;
+            let expected: Vec<String> = all.iter().skip(skip).take(3).cloned().collect();
+            assert_eq!(page, expected, "behind {skip}{options}");
+        }
+    }
     world.stop().await;
 }
 
@@ -209,13 +270,17 @@ async fn refused_options_name_what_and_where() {
 }
 
 #[tokio::test]
-async fn hostile_requests_are_refused_quickly() {
+async fn hostile_requests_are_refused_quickly_and_not_logged() {
+    let lines = Lines::gather("info,vigie_server=trace,vigie_identity=trace,vigie_hunting=trace");
+    tracing::info!("the log is gathered");
     let world = World::start().await;
     let token = world.first_token().await;
+    // As quick as a plain answer, give or take the machine.
+    let patience = std::time::Duration::from_secs(5);
     let many = vec!["a eq 1"; 2100].join(" or ");
     let deep = format!("{}title eq 'a'{}", "(".repeat(9000), ")".repeat(9000));
     for (name, path) in [
-        ("long", format!("/api/alerts?$filter=title eq '{}'", "x".repeat(60_000))),
+        ("long", format!("/api/alerts?$filter={PAYLOAD} eq '{}'", "x".repeat(60_000))),
         ("many", format!("/api/alerts?$filter={many}")),
         ("deep", format!("/api/alerts?$filter={deep}")),
         ("not", format!("/api/alerts?$filter={}title eq 'a'", "not ".repeat(5000))),
@@ -226,8 +291,12 @@ async fn hostile_requests_are_refused_quickly() {
         ("a large number", "/api/alerts?$top=99999999999999999999999".to_owned()),
         ("a large skip", format!("/api/alerts?$skip={}", u64::MAX)),
     ] {
+        let began = std::time::Instant::now();
         let refused = world.get(&path, &token).await;
+        assert!(began.elapsed() < patience, "{name}: {:?}", began.elapsed());
         assert!((400..500).contains(&refused.status), "{name}: {}", refused.status);
+        let message = refused.body["error"]["message"].as_str();
+        assert!(message.is_some_and(|text| text.len() > 20), "{name}: {}", refused.body);
     }
     // Many conditions that are allowed are no deep expression for the database.
     let many = vec!["title eq 'a'"; 1500].join(" or ");
@@ -241,18 +310,33 @@ async fn hostile_requests_are_refused_quickly() {
             .body(text)
     };
     for (name, text, status) in [
-        ("10 MB", format!("{{\"comment\":\"{}\"}}", "x".repeat(10 << 20)), 413),
+        ("10 MB", format!("{{\"comment\":\"{PAYLOAD}{}\"}}", "x".repeat(10 << 20)), 413),
+        ("no text", format!("{{\"{PAYLOAD}\":\u{1}}}"), 400),
         ("deep", format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000)), 400),
         ("twice", r#"{"status":"New","Status":"Resolved"}"#.to_owned(), 400),
+        ("an unknown status", format!("{{\"status\":\"{PAYLOAD}\"}}"), 400),
         ("the same twice", r#"{"status":"New","status":"Resolved"}"#.to_owned(), 400),
         ("a wrong type", r#"{"status":["New"]}"#.to_owned(), 400),
         ("a list", "[]".to_owned(), 400),
         ("cut", r#"{"status":"N"#.to_owned(), 400),
         ("an id that is none", r#"{"status":"New"}"#.to_owned(), 404),
     ] {
+        let began = std::time::Instant::now();
         let refused = crate::support::answer(body(text)).await;
+        assert!(began.elapsed() < patience, "{name}: {:?}", began.elapsed());
         assert_eq!(refused.status, status, "{name}: {}", refused.body);
         assert!(refused.body["error"]["message"].is_string(), "{name}");
     }
+    let bytes = [b"{\"comment\":\"".as_slice(), b"\xff\xfe\"}"].concat();
+    let request = world.request(Method::PATCH, "/api/alerts/none").bearer_auth(&token);
+    let request = request.header("content-type", "application/json").body(bytes);
+    let refused = crate::support::answer(request).await;
+    assert_eq!(
+        (refused.status, &refused.body["error"]["code"]),
+        (400, &json!("InvalidRequestBody"))
+    );
     world.stop().await;
+    let log = lines.text();
+    assert!(log.contains("the log is gathered"), "{log}");
+    assert!(!log.contains(PAYLOAD) && !log.contains(&"x".repeat(50)), "{log}");
 }

@@ -1,12 +1,11 @@
 //! The token endpoints, discovery and keys.
 
-use crate::support::{Answer, DEFENDER, World, answer, config};
+use crate::support::{Answer, DEFENDER, World, answer};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
-use vigie_contract::clock::Clock;
 
 fn part(token: &str, index: usize) -> Json {
     let part = token.split('.').nth(index).expect("three parts");
@@ -377,17 +376,7 @@ async fn discovery_leads_to_the_key_that_signed() {
 /// The same on the other database, where the test command has started one.
 #[tokio::test]
 async fn postgresql_keeps_the_same_state() {
-    let Ok(url) = std::env::var("VIGIE_TEST_POSTGRES") else {
-        eprintln!("left out: VIGIE_TEST_POSTGRES names no database");
-        return;
-    };
-    let admin = vigie_database::Database::open_url(&url).await.expect("reached");
-    admin.execute("DROP SCHEMA IF EXISTS server_tests CASCADE", &[]).await.expect("dropped");
-    admin.execute("CREATE SCHEMA server_tests", &[]).await.expect("created");
-    let (data, clock) = (tempfile::tempdir().expect("a folder"), Clock::default());
-    let mut own = config(&data, &clock);
-    own.database = Some(format!("{url}?options=-csearch_path%3Dserver_tests"));
-    let world = World::start_with(data, clock, own).await.expect("started");
+    let Some(world) = World::on_postgresql("server_tests").await else { return };
     let mut sensor = world.sensor("pg.tests.example").await;
     let token = world.first_token().await;
     let listed =
@@ -405,5 +394,4 @@ async fn postgresql_keeps_the_same_state() {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     world.stop().await;
-    admin.execute("DROP SCHEMA server_tests CASCADE", &[]).await.expect("dropped");
 }

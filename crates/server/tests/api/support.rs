@@ -53,6 +53,26 @@ impl World {
         World::start_with(data, clock, config).await.expect("started")
     }
 
+    /// A server over PostgreSQL in a schema of the test's own, where the test command has started
+    /// one.
+    pub async fn on_postgresql(schema: &str) -> Option<World> {
+        let Ok(url) = std::env::var("VIGIE_TEST_POSTGRES") else {
+            println!("left out: VIGIE_TEST_POSTGRES names no database");
+            return None;
+        };
+        let admin = vigie_database::Database::open_url(&url).await.expect("reached");
+        for statement in
+            [format!("DROP SCHEMA IF EXISTS {schema} CASCADE"), format!("CREATE SCHEMA {schema}")]
+        {
+            admin.execute(&statement, &[]).await.expect("a schema");
+        }
+        admin.close().await;
+        let (data, clock) = (tempfile::tempdir().expect("a folder"), Clock::default());
+        let mut config = config(&data, &clock);
+        config.database = Some(format!("{url}?options=-csearch_path%3D{schema}"));
+        Some(World::start_with(data, clock, config).await.expect("started"))
+    }
+
     pub async fn start_with(
         data: TempDir,
         clock: Clock,

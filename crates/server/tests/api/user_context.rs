@@ -9,17 +9,20 @@ use vigie_contract::operations::{OPERATIONS, Operation};
 const PASSWORD: &str = "correct horse battery";
 
 /// A public application with every delegated permission consented, and users by role.
-struct Context {
-    world: World,
+pub struct Context {
+    pub world: World,
     tenant: String,
     admin: String,
     app: String,
-    every: BTreeSet<String>,
+    pub every: BTreeSet<String>,
 }
 
 impl Context {
     async fn start() -> Context {
-        let world = World::start().await;
+        Context::of(World::start().await).await
+    }
+
+    pub async fn of(world: World) -> Context {
         let admin = world.administration_token().await;
         let tenant = world.first.tenant.to_string();
         let every: BTreeSet<String> = (vigie_identity::PERMISSIONS.iter())
@@ -60,7 +63,7 @@ impl Context {
     }
 
     /// A user's token with these scopes.
-    async fn token(&self, user: &str, scopes: &[&str]) -> String {
+    pub async fn token(&self, user: &str, scopes: &[&str]) -> String {
         let scope: Vec<String> = scopes.iter().map(|s| format!("{DEFENDER}/{s}")).collect();
         let (scope, upn) = (scope.join(" "), format!("{user}@{}", self.world.first.domain));
         let fields = [

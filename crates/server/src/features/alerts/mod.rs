@@ -60,6 +60,18 @@ CREATE INDEX alerts_machine ON alerts (machine, status);
 ",
         evidence::TABLE,
         investigated::INDEXES,
+        "
+DROP INDEX alerts_updated;
+CREATE INDEX alerts_updated ON alerts (tenant, updated, created DESC, id);
+CREATE INDEX alerts_status ON alerts (tenant, status, created DESC, id, severity, category);
+CREATE TABLE alert_counts (
+    tenant TEXT NOT NULL, seconds BIGINT NOT NULL, began BIGINT NOT NULL, number BIGINT NOT NULL,
+    PRIMARY KEY (tenant, seconds, began));
+INSERT INTO alert_counts (tenant, seconds, began, number)
+    SELECT tenant, 86400, created - created % 86400000000, COUNT(*) FROM alerts GROUP BY 1, 3;
+INSERT INTO alert_counts (tenant, seconds, began, number)
+    SELECT tenant, 60, created - created % 60000000, COUNT(*) FROM alerts GROUP BY 1, 3;
+",
     ],
 };
 
@@ -118,6 +130,8 @@ pub const COLLECTION: Collection = Collection {
     ],
     expandable: &["evidence"],
     key: "t.created DESC, t.id",
+    never_null: &["t.created", "t.updated", "t.severity", "t.status", "t.incident", "t.machine"],
+    counted: Some("alert_counts"),
     max_page: 10_000,
 };
 

@@ -3,6 +3,7 @@
 use super::evidence;
 use crate::edge::ApiError;
 use crate::features::{investigations, service, time_text};
+use crate::odata::counts;
 use crate::state::State;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -115,6 +116,7 @@ pub async fn raise(
         investigation.into(),
     ];
     transaction.execute(insert, &values).await?;
+    counts::count(transaction, "alert_counts", &alert.tenant.to_string(), now).await?;
     evidence::store(transaction, &alert.tenant.to_string(), &id, 0, &entities).await?;
     let info = json!({
         "Timestamp": time_text(now), "AlertId": id, "Title": alert.title,

@@ -96,7 +96,7 @@ pub async fn of_domain(state: &State, call: Call) -> Result<Response, ApiError> 
 /// `GET /api/ips/{ip}/alerts`
 pub async fn of_ip(state: &State, call: Call) -> Result<Response, ApiError> {
     let address = addresses::address(&call.parameters[0])?;
-    with_evidence(state, &call, "e.ip_address", address.into()).await
+    with_evidence(state, &call, "e.ip_address", address.to_string().into()).await
 }
 
 /// `GET /api/users/{name}/alerts`

@@ -14,6 +14,10 @@ use std::time::Instant;
 use uuid::Uuid;
 use vigie_hunting::{Database, Limit, Limits, QueryError};
 
+/// The API words this limit otherwise than the portal does (documentation of the operation).
+const TOO_LARGE: &str = "Query execution has exceeded the allowed result size. Optimize your query by \
+                         limiting the number of results and try again";
+
 #[derive(Deserialize)]
 struct Body {
     #[serde(alias = "query")]
@@ -41,7 +45,7 @@ pub async fn run(state: &State, call: Call) -> Result<Response, ApiError> {
     let mut text = Vec::new();
     table.write_api_json(result.seconds, &mut text).map_err(ApiError::internal)?;
     if text.len() > limits.bytes {
-        return Err(ApiError::bad_request(Limit::Size.message()));
+        return Err(ApiError::bad_request(TOO_LARGE));
     }
     let content_type = "application/json; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], text).into_response())
@@ -79,6 +83,7 @@ fn api_error(error: QueryError, query: &str) -> ApiError {
             let texts: Vec<String> = diagnostics.iter().take(5).map(|d| d.display(query)).collect();
             ApiError::bad_request(texts.join("\n"))
         }
+        QueryError::Limit(Limit::Size) => ApiError::bad_request(TOO_LARGE),
         QueryError::Internal(cause) => {
             tracing::error!(cause, "query failed");
             let message = "An unexpected error occurred during query execution. Please try again in \

@@ -85,6 +85,8 @@ pub const COLLECTION: Collection = Collection {
     ],
     expandable: &[],
     key: "t.id",
+    never_null: &[],
+    counted: None,
     max_page: 10_000,
 };
 

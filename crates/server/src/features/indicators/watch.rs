@@ -1,5 +1,6 @@
 //! A tenant's indicators, prepared for the values of arriving rows.
 
+use crate::features::alerts::host_of;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use vigie_hunting::lake::Watch;
@@ -68,8 +69,20 @@ pub struct Watchlist {
     networks: Vec<(bool, u8, HashMap<IpAddr, usize, ahash::RandomState>)>,
     domains: HashMap<String, usize, ahash::RandomState>,
     urls: HashMap<String, usize, ahash::RandomState>,
-    /// First and second character of the sought hashes: most hashes are none of them.
-    beginnings: HashSet<[u8; 2], ahash::RandomState>,
+    /// Hosts of the sought URLs: only URLs of these are taken apart.
+    hosts: HashSet<String, ahash::RandomState>,
+    /// One bit for each beginning of a hash, set where one is sought: most hashes are none of them.
+    beginnings: Vec<u64>,
+}
+
+/// Digits of a hash that are looked at first.
+const BEGINNING: usize = 5;
+
+/// The number of a hash's first digits; `None` for what is no hash.
+fn beginning(hash: &str) -> Option<usize> {
+    let digits = hash.as_bytes().get(..BEGINNING)?;
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as usize);
+    digits.iter().try_fold(0, |number, byte| Some(number << 4 | digit(byte)?))
 }
 
 impl Watchlist {
@@ -79,8 +92,9 @@ impl Watchlist {
             let value = indicator.sought.clone();
             match indicator.ty.as_str() {
                 "FileSha1" | "FileSha256" | "FileMd5" => {
-                    if let [first, second, ..] = *value.as_bytes() {
-                        list.beginnings.insert([first, second]);
+                    if let Some(beginning) = beginning(&value) {
+                        list.beginnings.resize(1 << (4 * BEGINNING - 6), 0);
+                        list.beginnings[beginning / 64] |= 1 << (beginning % 64);
                     }
                     list.hashes.insert(value, at);
                 }
@@ -91,6 +105,7 @@ impl Watchlist {
                     list.domains.insert(value, at);
                 }
                 "Url" => {
+                    list.hosts.extend(host_of(&value));
                     list.urls.insert(value, at);
                 }
                 _ => list.add_address(&value, at),
@@ -130,9 +145,8 @@ impl Watchlist {
     }
 
     fn find_hash(&self, value: &str) -> Option<usize> {
-        let [first, second, ..] = *value.as_bytes() else { return None };
-        let beginning = [first.to_ascii_lowercase(), second.to_ascii_lowercase()];
-        if !self.beginnings.contains(&beginning) {
+        let beginning = beginning(value)?;
+        if self.beginnings.get(beginning / 64)? & 1 << (beginning % 64) == 0 {
             return None;
         }
         match value.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -158,7 +172,11 @@ impl Watchlist {
 
     /// A URL, each path above it, then its host and each domain above that.
     fn find_url(&self, value: &str) -> Option<usize> {
-        if !self.urls.is_empty() {
+        if self.hosts.is_empty() && self.domains.is_empty() {
+            return None;
+        }
+        let host = host_of(value)?;
+        if self.hosts.contains(&host) {
             let full = url(value)?;
             let mut path = full.as_str();
             loop {
@@ -171,10 +189,6 @@ impl Watchlist {
                 }
             }
         }
-        if self.domains.is_empty() {
-            return None;
-        }
-        let host = crate::features::alerts::host_of(value)?;
         let mut domain = host.as_str();
         loop {
             if let Some(at) = self.domains.get(domain) {

@@ -49,6 +49,8 @@ const COLLECTION: Collection = Collection {
     shown: &["endTime", "cancelledBy", "statusDetails", "computerDnsName"],
     expandable: &[],
     key: "t.number DESC",
+    never_null: &[],
+    counted: None,
     max_page: 10_000,
 };
 
@@ -66,7 +68,7 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     scope::restrict(&mut query, &call, "t.machine");
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
-    Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
+    Ok(COLLECTION.respond(&call, &query, &page, entities))
 }
 
 /// `GET /api/investigations/{id}`, by its number or by the alert that started it.

@@ -50,6 +50,8 @@ const COLLECTION: Collection = Collection {
     shown: &["description", "hasParameters", "parametersDescription"],
     expandable: &[],
     key: "t.name",
+    never_null: &[],
+    counted: None,
     max_page: 10_000,
 };
 
@@ -74,7 +76,7 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     let query = COLLECTION.query(&call, Some(&call.caller.tenant.to_string()))?;
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
-    Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
+    Ok(COLLECTION.respond(&call, &query, &page, entities))
 }
 
 /// `POST /api/libraryfiles`, a form with the file and what is said about it.

@@ -113,6 +113,8 @@ const COLLECTION: Collection = Collection {
     ],
     expandable: &[],
     key: "t.created DESC, t.id",
+    never_null: &["t.created", "t.updated"],
+    counted: None,
     max_page: 10_000,
 };
 
@@ -124,7 +126,7 @@ pub async fn list(state: &State, call: Call) -> Result<Response, ApiError> {
     scope::restrict(&mut query, &call, "t.machine");
     let page = COLLECTION.page(state, &query, &call).await?;
     let entities = page.rows.iter().map(entity).collect::<Result<Vec<_>, _>>()?;
-    Ok(json(200, &COLLECTION.answer(&call, &query, &page, entities)))
+    Ok(COLLECTION.respond(&call, &query, &page, entities))
 }
 
 /// `GET /api/machineactions/{id}`

@@ -131,6 +131,8 @@ pub const COLLECTION: Collection = Collection {
     shown: &["exclusionReason", "osVersion", "vmMetadata"],
     expandable: &[],
     key: "t.id",
+    never_null: &["t.name", "t.first_seen", "t.last_seen"],
+    counted: None,
     max_page: 10_000,
 };
 

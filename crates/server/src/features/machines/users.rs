@@ -31,6 +31,8 @@ const COLLECTION: Collection = Collection {
     shown: &["id", "mostPrevalentMachineId", "leastPrevalentMachineId", "logOnMachinesCount"],
     expandable: &[],
     key: "t.account_domain, t.account_name",
+    never_null: &[],
+    counted: None,
     max_page: 10_000,
 };
 
