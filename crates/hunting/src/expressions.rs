@@ -339,8 +339,14 @@ fn defined(found: Expr, ty: Type) -> Expr {
     if ty == Type::String { found } else { found.is_true() }
 }
 
+/// More `or`s than these become one call: files are not pruned by so many.
+const MANY_CONDITIONS: usize = 64;
+
 /// A tree of `and`s or `or`s of logarithmic depth: the optimizer walks recursively.
 fn balanced(mut operands: Vec<Expr>, and: bool) -> Expr {
+    if !and && operands.len() > MANY_CONDITIONS {
+        return functions::any_of(operands.len()).call(operands);
+    }
     while operands.len() > 1 {
         let mut next = Vec::with_capacity(operands.len().div_ceil(2));
         let mut pairs = operands.into_iter();

@@ -24,6 +24,8 @@ mod strings;
 pub mod text;
 mod zones;
 
+use arrow::array::{AsArray as _, BooleanArray};
+use arrow::compute::or_kleene;
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::{
@@ -132,6 +134,27 @@ pub fn text_test(name: &str, needles: Vec<String>) -> Result<Option<Arc<ScalarUD
     let test = Arc::new(text::TextTest::new(operator, needles)?);
     let name = test.name();
     Ok(Some(function(&name, &[Type::String], Type::Bool, Work::Text(test), false)))
+}
+
+/// Whether one of many conditions holds. For DataFusion a tree of `or`s is an expression at each of its
+/// nodes, whose types its rules ask for again and again; here it is one.
+pub fn any_of(conditions: usize) -> Arc<ScalarUDF> {
+    let arguments = vec![Type::Bool; conditions];
+    function("any_of", &arguments, Type::Bool, Work::Batch(any), false)
+}
+
+fn any(_: &Call, conditions: &[ColumnarValue], rows: usize) -> Result<ColumnarValue> {
+    let mut found: Option<BooleanArray> = None;
+    for condition in conditions {
+        let array = condition.to_array(rows)?;
+        let array = array.as_boolean();
+        found = Some(match found {
+            None => array.clone(),
+            Some(found) => or_kleene(&found, array)?,
+        });
+    }
+    let none = || BooleanArray::from(vec![false; rows]);
+    Ok(ColumnarValue::Array(Arc::new(found.unwrap_or_else(none))))
 }
 
 /// `base.a.b[0]` as a dynamic, or as a string at once. `parsed` means `parse_json(base)`.
