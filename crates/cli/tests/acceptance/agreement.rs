@@ -33,7 +33,8 @@ fn the_api_and_hunting_agree_on_what_machines_did() {
     let lab = on(&data, &["lab", "--machines", MACHINES, "--speed", "300"]).spawn().unwrap();
     std::thread::sleep(PLAYING / 2);
     let list = output(&mut on(&data, &["machines", "list", "--output", "json"]));
-    let machines: Vec<serde_json::Value> = serde_json::from_str(&list).unwrap();
+    let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let machines: Vec<serde_json::Value> = list.lines().map(read).collect();
     assert_eq!(machines.len().to_string(), MACHINES);
     for machine in &machines[..2] {
         let id = machine["id"].as_str().unwrap();
