@@ -42,7 +42,7 @@ pub async fn run() -> Result<()> {
         }
     }
     settled(&server).await?;
-    let one = paced(&server, &[login.clone()], half).await?;
+    let one = paced(&server, std::slice::from_ref(&login), half).await?;
     println!("token: p99 {:.1} ms at {half:.0} tokens/s (target < 10 ms)", one.p99);
     let token = login.token(&client(&server, Protocol::Http1)?).await?;
     drop(server);
