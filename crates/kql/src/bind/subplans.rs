@@ -416,6 +416,11 @@ impl Binder<'_> {
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         for (name, table) in inputs {
             let columns = table.columns.clone();
+            // A table without any column that the predicate names has no such rows.
+            let named = columns.iter().any(|own| elsewhere.iter().any(|c| c.name == own.name));
+            if !(named || elsewhere.is_empty()) {
+                continue;
+            }
             let lacks = |c: &&Column| !columns.iter().any(|own| own.name == c.name);
             let lacking: Vec<Column> = elsewhere.iter().filter(lacks).cloned().collect();
             // A table without a column that the predicate names has no value there.
