@@ -14,19 +14,12 @@ use vigie_kql::reference;
 
 const SLOW: Duration = Duration::from_secs(5);
 
-/// SplitMix64.
-struct Random(u64);
+/// What decides: the same for the same seed.
+struct Random(fastrand::Rng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
+        self.0.usize(..limit.max(1))
     }
 
     fn of<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
@@ -120,7 +113,7 @@ impl Maker {
     fn new(seed: u64) -> Maker {
         let names = |entries: Vec<reference::Entry>| entries.into_iter().map(|e| e.0).collect();
         Maker {
-            random: Random(seed),
+            random: Random(fastrand::Rng::with_seed(seed)),
             functions: names(reference::functions()),
             aggregates: names(reference::aggregates()),
             plugins: names(reference::plugins()),
