@@ -26,7 +26,7 @@ pub struct Session {
 }
 
 /// Rules of DataFusion's optimizer that have nothing to do in plans made here: these have no
-/// sub-queries, no struct columns, and joins that name their keys.
+/// sub-queries, no tables with struct columns, and joins that name their keys.
 const IDLE_RULES: &[&str] = &[
     "rewrite_set_comparison",
     "decorrelate_predicate_subquery",
@@ -52,7 +52,7 @@ impl Session {
         // It compares estimates of nullability that differ for expressions which both sides share.
         options.execution.skip_physical_aggregate_schema_check = true;
         options.sql_parser.enable_ident_normalization = false;
-        // A third one changes nothing in plans made here.
+        // In the plans of a thousand hunting queries a third one folds a constant, once.
         options.optimizer.max_passes = 2;
         let rules = Optimizer::new().rules.into_iter();
         let rules = rules.filter(|rule| !IDLE_RULES.contains(&rule.name())).collect();
@@ -78,8 +78,8 @@ impl Session {
     }
 }
 
-/// DataFusion's, but for its second pass over projections: it looks for some that limits left behind,
-/// finds none in plans made here, and costs a fifth of planning.
+/// DataFusion's, but for its second pass over projections: in the plans of a thousand hunting queries
+/// it moves two, and it costs a tenth of planning.
 fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     if let Some(second) = rules.iter().rposition(|rule| rule.name() == "ProjectionPushdown") {

@@ -43,24 +43,27 @@ pub fn run<T: Send>(reach: Reach, work: impl FnOnce() -> T + Send) -> Result<T> 
 }
 
 /// Confines the calling thread for the rest of its life. What the kernel lacks is told in the log,
-/// once, and the work goes on without it.
+/// once for each of the two, and the work goes on without it.
 pub fn confine(reach: Reach) {
-    static TOLD: Once = Once::new();
+    static TOLD_OF_LANDLOCK: Once = Once::new();
+    static TOLD_OF_SECCOMP: Once = Once::new();
     let landlock = files_and_ports(reach);
     // Told before the calls are bounded: afterwards this thread cannot write to the log.
     match &landlock {
         Ok(RestrictionStatus { ruleset: RulesetStatus::FullyEnforced, .. }) => {}
-        Ok(status) => TOLD.call_once(|| {
+        Ok(status) => TOLD_OF_LANDLOCK.call_once(|| {
             let enforced = &status.ruleset;
             tracing::warn!(?enforced, "this kernel bounds parsers with Landlock in part or not");
         }),
-        Err(error) => TOLD.call_once(|| {
+        Err(error) => TOLD_OF_LANDLOCK.call_once(|| {
             tracing::warn!(%error, "parsers run without the bounds of Landlock");
         }),
     }
     let filtered = filter(reach).and_then(|filter| Ok(seccompiler::apply_filter(&filter)?));
     if let Err(error) = filtered {
-        TOLD.call_once(|| tracing::warn!(%error, "parsers run without the bounds of seccomp"));
+        TOLD_OF_SECCOMP.call_once(|| {
+            tracing::warn!(%error, "parsers run without the bounds of seccomp");
+        });
     }
 }
 

@@ -1,7 +1,8 @@
 //! TLS connections → requests.
 
-use crate::refusal::Explained;
+use crate::refusal::{Answers, Explained};
 use axum::Router;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -55,17 +56,21 @@ pub async fn serve(
                 Err(_) => return,
             };
             // Who connects counts in sign-in's protection and audit log.
-            let service = router.map_request(move |mut request: http::Request<_>| {
+            let answers = Answers::default();
+            let begun = answers.clone();
+            let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
                 request.extensions_mut().insert(PeerAddress(peer.ip()));
-                request
+                let answer = begun.begin(request.version());
+                let response = router.clone().oneshot(request);
+                async move { response.await.map(|ready| ready.map(|body| answer.with(body))) }
             });
             let service = TowerToHyperService::new(service);
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
             builder.http2().max_header_list_size(LARGEST_HEAD);
-            let connection =
-                builder.serve_connection(TokioIo::new(Explained::new(stream)), service);
+            let stream = TokioIo::new(Explained::new(stream, answers));
+            let connection = builder.serve_connection(stream, service);
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

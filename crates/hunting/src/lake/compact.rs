@@ -30,7 +30,7 @@ pub struct Compacted {
 
 /// Rows read at once from each file; small, since up to [`MAX_INPUTS`] files are open together.
 const BATCH_ROWS: usize = 2048;
-/// Files merged at once, bounding memory.
+/// Files merged at once, bounding the memory of their readers.
 const MAX_INPUTS: usize = 24;
 
 impl Lake {
@@ -214,7 +214,7 @@ fn merged(
         order.push(PhysicalSortExpr::new(col("DeviceId", schema)?, ascending));
     }
     let order = LexOrdering::new(order).expect("not empty");
-    // Memory is bounded by the number and batch size of the inputs.
+    // Bounded by the number and batch size of the inputs; what the summary gathers comes on top.
     let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
     StreamingMergeBuilder::new()
         .with_streams(streams)

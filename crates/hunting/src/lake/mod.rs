@@ -46,7 +46,7 @@ pub use error::LakeError;
 pub use flush::Flushed;
 pub use load::Loaded;
 pub use retain::Expired;
-pub use seen::{Seen, Thing};
+pub use seen::{Seen, Thing, host_of};
 pub use shape::INGESTION_TIME;
 pub use table::TableStatistics;
 pub use watch::{Sighting, Watch};
@@ -309,9 +309,7 @@ async fn keep_house(shared: std::sync::Weak<Shared>, cancel: CancellationToken) 
             if let Err(error) = lake.expire().await {
                 tracing::error!(%error, "retention failed; it is tried again");
             }
-            if let Err(error) = lake.summarise().await {
-                tracing::error!(%error, "a summary was not made; it is made when it is needed");
-            }
+            lake.summarise(&cancel).await;
             housekeeping = tokio::time::Instant::now() + HOUSEKEEPING_TICK;
         }
     }

@@ -43,6 +43,8 @@ pub struct Table {
     pub delta: tokio::sync::Mutex<DeltaLog>,
     /// Summaries that were looked into, by the path of their file.
     pub(super) summaries: Mutex<HashMap<String, Arc<Summary>>>,
+    /// Held while a summary is made from its file's rows.
+    pub(super) making: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,7 +66,14 @@ pub struct Snapshot {
 impl Table {
     pub fn new(shape: &'static Shape, folder: PathBuf) -> Table {
         let delta = tokio::sync::Mutex::new(DeltaLog::new(folder.clone()));
-        Table { shape, folder, state: RwLock::default(), delta, summaries: Mutex::default() }
+        Table {
+            shape,
+            folder,
+            state: RwLock::default(),
+            delta,
+            summaries: Mutex::default(),
+            making: Mutex::default(),
+        }
     }
 
     /// Memory of the segment's rows before and after.
@@ -112,6 +121,11 @@ impl Table {
         files.extend(new.into_iter().map(Arc::new));
         drop(state);
         old.iter().for_each(|file| self.forget_summary(file));
+    }
+
+    /// Whether a file is part of the table.
+    pub fn holds(&self, file: &LakeFile) -> bool {
+        self.state.read().files.iter().any(|held| held.path == file.path)
     }
 
     pub fn forget_summary(&self, file: &LakeFile) {

@@ -395,7 +395,7 @@ async fn what_was_seen_is_the_same_from_memory_files_merged_files_and_anew() {
     std::fs::remove_file(&list()[0]).expect("removed");
     drop(lake);
     let lake = reopened(config.clone()).await;
-    assert_eq!(lake.summarise().await.expect("made"), 1);
+    assert_eq!(lake.summarise().await, 1);
     assert_eq!(all(&lake).await, found, "made anew");
     config.clock.advance(TimeDelta::days(31));
     assert_eq!(all(&lake).await, vec![Seen::default(); 5], "out of retention");
@@ -434,6 +434,62 @@ async fn a_cut_log_loses_only_what_was_never_acknowledged() {
     assert_eq!(ids(&lake).await, numbers(0));
     lake.append(batch("a", 2, 0, 3)).await.expect("appended");
     assert_eq!(ids(&lake).await, numbers(3));
+}
+
+/// Parquet files of a table, in the order in which they were written.
+fn files_of(lake: &Lake, table: &str) -> Vec<Arc<table::LakeFile>> {
+    let table = lake.shared.table(TENANT, shape::shape(table).expect("a table"));
+    table.snapshot().files.iter().cloned().collect()
+}
+
+#[tokio::test]
+async fn missing_summaries_wait_for_a_flush_and_for_no_damaged_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(folder.path());
+    let clock = config.clock.clone();
+    let lake = Lake::open(config).await.expect("opened");
+    for part in 0..2 {
+        lake.append(batch("a", part + 1, part * 3, 3)).await.expect("appended");
+        lake.flush().await.expect("flushed");
+    }
+    let place = folder.path().join(TENANT.to_string()).join(TABLE);
+    let files = files_of(&lake, TABLE);
+    assert_eq!(files.len(), 2);
+    let summaries: Vec<PathBuf> = files.iter().map(|file| seen::path(&place, &file.path)).collect();
+    summaries.iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
+    std::fs::write(place.join(&files[0].path), b"PAR1 nothing else PAR1").expect("written");
+
+    lake.append(batch("a", 3, 6, 3)).await.expect("appended");
+    clock.advance(TimeDelta::minutes(6));
+    assert_eq!(lake.summarise().await, 0, "a flush is due");
+    lake.flush().await.expect("flushed");
+    assert_eq!(lake.summarise().await, 1, "that of the whole file");
+    assert!(!summaries[0].exists() && summaries[1].exists());
+}
+
+#[tokio::test]
+async fn summaries_are_looked_into_while_one_is_made_and_not_kept_of_replaced_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = config(folder.path());
+    config.compaction.files = 2;
+    let lake = Lake::open(config).await.expect("opened");
+    for part in 0..2 {
+        lake.append(batch("a", part + 1, part * 3, 3)).await.expect("appended");
+        lake.flush().await.expect("flushed");
+    }
+    let table = lake.shared.table(TENANT, shape::shape(TABLE).expect("a table"));
+    let making = table.making.lock();
+    let replaced = files_of(&lake, TABLE);
+    for file in &replaced {
+        table.summary(file).expect("looked into");
+    }
+    drop(making);
+    assert_eq!(table.summaries.lock().len(), 2);
+    assert_eq!(lake.compact().await.expect("compacted").files_before, 2);
+    assert!(table.summaries.lock().is_empty());
+    // As a look-up does that began before.
+    table.summary(&replaced[0]).expect("still on disk");
+    assert!(table.summaries.lock().is_empty());
 }
 
 #[tokio::test]

@@ -73,7 +73,8 @@ pub(crate) struct Shared {
     pub device_groups: RwLock<HashMap<Uuid, Arc<Vec<DeviceGroup>>>>,
     /// Grows whenever the above are emptied.
     generation: AtomicU64,
-    /// The directory's version in the database when it was last looked at, and when that was.
+    /// The directory's version in the database when it was last looked at, and when the last look
+    /// that succeeded began.
     version: AtomicI64,
     looked: Mutex<Instant>,
     /// Tokens that were verified and have not expired.
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub protection: Protection,
     /// Entries of the audit log that are written soon.
     pub pending: Mutex<Vec<crate::audit::Row>>,
+    /// Held while such entries are written.
+    pub writing: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
@@ -92,6 +95,7 @@ impl Directory {
     ) -> Result<Directory, DirectoryError> {
         database.migrate(&IDENTITY).await?;
         let keys = keys::load(&database, &master, clock.now()).await?;
+        let looked = Instant::now();
         let version = version(&database).await?;
         let shared = Shared {
             database,
@@ -107,10 +111,11 @@ impl Directory {
             device_groups: RwLock::default(),
             generation: AtomicU64::new(0),
             version: AtomicI64::new(version),
-            looked: Mutex::new(Instant::now()),
+            looked: Mutex::new(looked),
             verified: RwLock::default(),
             protection: Protection::default(),
             pending: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
         };
         Ok(Directory { shared: Arc::new(shared) })
     }
@@ -156,21 +161,20 @@ impl Directory {
     }
 
     /// Before every look at what is remembered: another node may have changed it. What is read from
-    /// the database now may be remembered as of the generation that is returned.
+    /// the database now may be remembered as of the generation that is returned. While the database
+    /// cannot be looked at, nothing that is remembered is trusted.
     pub(crate) async fn generation(&self) -> Result<u64, DirectoryError> {
-        let due = {
-            let mut looked = self.shared.looked.lock();
-            let due = looked.elapsed() >= UNSEEN;
-            if due {
-                *looked = Instant::now();
-            }
-            due
-        };
+        let began = Instant::now();
+        let due = began.duration_since(*self.shared.looked.lock()) >= UNSEEN;
+        // Requests that come meanwhile look too: none of them may go by what is not known to hold.
         if due {
             let version = version(&self.shared.database).await?;
+            // Held while forgetting: who finds the new version must not find the old memory.
+            let mut looked = self.shared.looked.lock();
             if self.shared.version.swap(version, Ordering::SeqCst) != version {
                 self.forget();
             }
+            *looked = (*looked).max(began);
         }
         Ok(self.shared.generation.load(Ordering::SeqCst))
     }

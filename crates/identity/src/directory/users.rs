@@ -119,8 +119,7 @@ impl Directory {
         ];
         let inserted = transaction.execute(insert, &values).await;
         inserted.map_err(conflict("user", &name))?;
-        self.audit(&mut transaction, Entry::change(tenant, actor, "user.create", &name)).await?;
-        transaction.commit().await?;
+        self.commit(transaction, Entry::change(tenant, actor, "user.create", &name)).await?;
         self.user(tenant, &name).await
     }
 
@@ -271,8 +270,7 @@ impl Directory {
         let mut transaction = self.database().begin().await?;
         transaction.execute(set, &values).await?;
         let entry = Entry::change(tenant, actor, "user.totp.set", &user.user_principal_name);
-        self.audit(&mut transaction, entry).await?;
-        transaction.commit().await?;
+        self.commit(transaction, entry).await?;
         let secret = totp::base32(&secret);
         let uri = format!(
             "otpauth://totp/Vigie:{}?secret={secret}&issuer=Vigie",
@@ -362,5 +360,42 @@ impl Directory {
         let set = "UPDATE users SET password = $1 WHERE id = $2";
         self.database().execute(set, &[hashed.into(), user.to_string().into()]).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MasterKey;
+    use vigie_contract::administration::NewTenant;
+    use vigie_contract::clock::Clock;
+    use vigie_database::Database;
+
+    /// As after every change, what was remembered before is not trusted any more.
+    #[tokio::test]
+    async fn a_new_user_and_a_new_second_factor_are_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open_file(&folder.path().join("state.db")).await.expect("opened");
+        let master = MasterKey::from_hex(&"5a".repeat(32)).expect("a key");
+        let opened = Directory::open(database, master, Clock::default()).await;
+        let directory = opened.expect("opened");
+        let new = NewTenant {
+            display_name: "Tests".to_owned(),
+            domains: vec!["tests.example".to_owned()],
+            ..NewTenant::default()
+        };
+        let tenant = directory.create_tenant("tests", &new).await.expect("made").id;
+        let new = NewUser {
+            user_principal_name: "mira@tests.example".to_owned(),
+            password: "correct horse battery staple".to_owned(),
+            ..NewUser::default()
+        };
+        let before = directory.generation().await.expect("read");
+        let user = directory.create_user("tests", tenant, &new).await.expect("made");
+        let between = directory.generation().await.expect("read");
+        assert!(before < between);
+        let name = &user.user_principal_name;
+        directory.set_totp("tests", tenant, name).await.expect("set");
+        assert!(between < directory.generation().await.expect("read"));
     }
 }

@@ -1,6 +1,7 @@
 //! Signed tokens of others (RFC 7515, compact form): client assertions and those of federated
 //! issuers. Only RSA and P-256 signatures are known; `none` and HMAC are not (RFC 8725, section 3.1).
 
+use crate::SignInError;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
     RsaPublicKeyComponents, UnparsedPublicKey,
@@ -40,9 +41,13 @@ impl<'a> Jws<'a> {
         self.claims.get(claim)?.as_str()
     }
 
-    /// A date claim in seconds since the Unix epoch; may be a fraction.
-    pub fn date(&self, claim: &str) -> Option<f64> {
-        self.claims.get(claim)?.as_f64()
+    /// A date claim in seconds since the Unix epoch; may be a fraction. A date that is there and is
+    /// none is no date left out (RFC 7519, section 4.1).
+    pub fn date(&self, claim: &str) -> Result<Option<f64>, SignInError> {
+        match self.claims.get(claim) {
+            None | Some(Json::Null) => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(SignInError::assertion_time),
+        }
     }
 
     /// A header's base64url value without padding.
@@ -136,12 +141,15 @@ mod tests {
         fn no_shape_is_accepted(alg in "RS256|PS256|ES256|none|HS256", kid in ".{0,8}", aud in ".{0,8}") {
             let encode = |part: Json| LENIENT.encode(part.to_string());
             let header = encode(serde_json::json!({"alg": alg, "kid": kid}));
-            let claims = encode(serde_json::json!({"aud": [aud, 1, null], "exp": "soon"}));
+            let claims = serde_json::json!({"aud": [aud, 1, null], "exp": "soon", "nbf": null});
+            let claims = encode(claims);
             let token = format!("{header}.{claims}.AAAA");
             let jws = Jws::parse(&token).expect("well formed");
             let keys = serde_json::json!({"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]});
             proptest::prop_assert!(!jws.is_signed_by_one_of(&keys));
-            proptest::prop_assert_eq!(jws.date("exp"), None);
+            proptest::prop_assert_eq!(jws.date("exp"), Err(SignInError::assertion_time()));
+            proptest::prop_assert_eq!(jws.date("nbf"), Ok(None));
+            proptest::prop_assert_eq!(jws.date("iat"), Ok(None));
             proptest::prop_assert!(jws.has_audience(&[aud]));
         }
     }

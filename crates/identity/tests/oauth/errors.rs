@@ -1,8 +1,10 @@
 //! Errors that come back to the client, or are shown, with number, OAuth code, status and fields; and
-//! that each number of the table is provoked by some test.
+//! that each number of the table and of the program is provoked by some test.
 
 use crate::support::*;
 use chrono::TimeDelta;
+use std::collections::BTreeSet;
+use std::path::Path;
 use uuid::Uuid;
 use vigie_contract::administration::*;
 
@@ -152,19 +154,84 @@ async fn a_user_of_another_tenant_and_a_wrong_second_factor_are_told() {
     sent_back("half signed in", answer, 50058, "login_required");
 }
 
-/// Looks into the tests themselves: a number that stands in none of them is provoked by none.
+/// A user that moves between tenants, id and all, takes no grant of the former one along.
+#[tokio::test]
+async fn a_grant_of_a_user_that_moved_to_another_tenant_is_refused() {
+    let world = World::start().await;
+    let customer = world.second_tenant().await;
+    let app = world.public().await;
+    world.consent(&app, &["Machine.Read"]).await;
+    let path = format!("/{}/oauth2/v2.0/devicecode", world.tenant);
+    let scope = format!("{DEFENDER}/Machine.Read");
+    let started = world.form(&path, &[("client_id", &app), ("scope", &scope)]).await;
+    let mut browser = Browser::new(&world);
+    browser.open("/common/oauth2/deviceauth").await;
+    browser.submit(&[("otc", started.text_of("user_code"))]).await;
+    browser.sign_in("mira").await;
+    browser.submit(&[("decision", "continue")]).await;
+    assert_eq!(browser.title(), "Signed in");
+    let name = "mira@tests.example";
+    let id = world.directory.user(world.tenant, name).await.expect("found").id;
+    world.directory.delete_user("tests", world.tenant, name).await.expect("deleted");
+    let moved = NewUser {
+        id: Some(id),
+        user_principal_name: "mira@customer.example".to_owned(),
+        password: PASSWORD.to_owned(),
+        ..NewUser::default()
+    };
+    world.directory.create_user("tests", customer, &moved).await.expect("made");
+    let fields = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("client_id", app.as_str()),
+        ("device_code", started.text_of("device_code")),
+    ];
+    refused("moved", &world.form(&world.v2(), &fields).await, 400, 50020, "access_denied");
+}
+
+/// An application that declares no permission of what it asks all of.
+#[tokio::test]
+async fn who_asks_for_all_and_declares_nothing_is_told() {
+    let world = World::start().await;
+    let registration = Registration { delegated_permissions: Vec::new(), ..web_registration() };
+    let app = world.application(&[], registration).await;
+    let mut browser = Browser::new(&world);
+    browser.open(&authorize_path(&world, &app, &[("scope", SCOPE)])).await;
+    let answer = browser.sign_in("mira").await;
+    sent_back("nothing declared", answer, 650056, "unauthorized_client");
+}
+
+/// The lines of a file that are no comments, without separators in numbers.
+fn code_of(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).expect("read");
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines: Vec<&str> = lines.filter_map(|line| line.split(" // ").next()).collect();
+    lines.join("\n").replace('_', "")
+}
+
+fn code_in(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let files = entries.map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    files.map(|path| code_of(&path)).collect::<Vec<_>>().join("\n")
+}
+
+/// Looks into the program and the tests themselves: a number that stands in no test is provoked by
+/// none.
 #[test]
-fn every_number_of_the_table_is_provoked() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oauth");
-    let mut tests = String::new();
-    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
-        if entry.path().extension().is_some_and(|end| end == "rs") {
-            let text = std::fs::read_to_string(entry.path()).expect("read");
-            tests.push_str(&text);
-        }
-    }
-    let tests: Vec<&str> = tests.split(|c: char| !c.is_ascii_digit()).collect();
-    let table = TABLE.split_whitespace();
-    let missing: Vec<&str> = table.filter(|number| !tests.contains(number)).collect();
+fn every_number_is_provoked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = code_in(&root.join("src")) + &code_in(&root.join("src/sign_in"));
+    // The first argument of whatever makes an error, where it is a number.
+    let made = program.split("SignInError::").skip(1).filter_map(|rest| {
+        let (name, arguments) = rest.split_once('(')?;
+        let is_name = name.chars().all(|c| c.is_ascii_alphanumeric());
+        arguments.trim_start().split(|c: char| !c.is_ascii_digit()).next().filter(|_| is_name)
+    });
+    let made: BTreeSet<&str> = made.filter(|number| number.len() >= 5).collect();
+    assert!(made.len() > 50, "{made:?}");
+    let tests = code_in(&root.join("tests/oauth"));
+    let provoked: BTreeSet<&str> = tests.split(|c: char| !c.is_ascii_digit()).collect();
+    let all = TABLE.split_whitespace().chain(made);
+    let missing: Vec<&str> = all.filter(|number| !provoked.contains(number)).collect();
     assert!(missing.is_empty(), "no test provokes {missing:?}");
 }

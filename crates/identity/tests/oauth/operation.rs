@@ -154,7 +154,33 @@ async fn a_change_at_another_node_is_seen_within_seconds() {
     }
 }
 
-/// Sign-ins of applications are written many at once: none is missing, none is there twice.
+/// While the directory's version cannot be read, what is remembered may be wrong: it opens no door,
+/// however many ask.
+#[tokio::test]
+async fn a_directory_that_cannot_be_looked_at_lets_nobody_in() {
+    let world = World::start().await;
+    let (app, secret) = world.confidential(Registration::default()).await;
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", app.as_str()),
+        ("client_secret", secret.as_str()),
+        ("scope", SCOPE),
+    ];
+    assert_eq!(world.form(&world.v2(), &fields).await.status, 200);
+    let other = Database::open_file(&world.folder.path().join("state.db")).await.expect("opened");
+    let away = "ALTER TABLE directory_version RENAME TO away";
+    other.execute(away, &[]).await.expect("renamed");
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    for name in ["first", "second", "third"] {
+        refused(name, &world.form(&world.v2(), &fields).await, 500, 90006, "server_error");
+    }
+    let back = "ALTER TABLE away RENAME TO directory_version";
+    other.execute(back, &[]).await.expect("renamed");
+    let answer = world.form(&world.v2(), &fields).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// Sign-ins of applications are noted and written together: none is missing, none is there twice.
 #[tokio::test]
 async fn every_sign_in_of_an_application_is_in_the_log() {
     let world = World::start().await;

@@ -13,6 +13,7 @@ use crate::{disk, identity};
 use anyhow::Result;
 use parking_lot::Mutex;
 use serde_json::json;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -146,7 +147,17 @@ impl Executor {
         Ok(folder)
     }
 
-    /// Removes the folders of all orders but those that are not at their end.
+    /// Removes the folder of an order that has ended.
+    pub fn remove_work(&self, id: Uuid) {
+        let removed = std::fs::remove_dir_all(self.work().join(id.to_string()));
+        if let Err(error) = removed
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%id, %error, "an ended order's files stay");
+        }
+    }
+
+    /// Removes the folders of all orders but those that are not at their end; before any begins.
     pub fn clear_work(&self, unfinished: &[Order]) {
         let entries = std::fs::read_dir(self.work()).into_iter().flatten().flatten();
         for entry in entries {

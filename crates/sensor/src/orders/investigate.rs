@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::Path;
 use vigie_contract::sensor::{Finding, InvestigatedEntities, OrderResult};
 
-/// Findings of one machine; more would tell nothing new.
+/// Findings of one machine that are told.
 const MOST_FINDINGS: usize = 200;
 /// Of an autostart's text, the beginning is read, in bytes.
 const LARGEST_AUTOSTART: u64 = 1 << 20;
@@ -38,8 +38,17 @@ pub fn run(executor: &Executor, run: &Run, entities: &InvestigatedEntities) -> O
         search.autostart(&path, &foreign);
     }
     search.connections();
-    search.findings.truncate(MOST_FINDINGS);
-    OrderResult { findings: search.findings, ..succeeded() }
+    let mut findings = search.findings;
+    let error = cut(&mut findings);
+    OrderResult { findings, error, ..succeeded() }
+}
+
+/// Keeps so many findings as are told, those of packages last; says so if there were more.
+fn cut(findings: &mut Vec<Finding>) -> Option<String> {
+    findings.sort_by_key(|finding| finding.package.is_some());
+    let more = findings.len().checked_sub(MOST_FINDINGS).filter(|more| *more > 0)?;
+    findings.truncate(MOST_FINDINGS);
+    Some(format!("{more} more findings were left out"))
 }
 
 struct Search<'a> {
@@ -131,7 +140,27 @@ fn names(text: &[u8], path: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::names;
+    use super::{Finding, MOST_FINDINGS, cut, names};
+
+    #[test]
+    fn what_belongs_to_packages_is_left_out_first_and_that_is_told() {
+        let finding = |place: usize, package: Option<&str>| Finding {
+            kind: "File".to_owned(),
+            entity: String::new(),
+            place: place.to_string(),
+            sha1: None,
+            path: None,
+            package: package.map(str::to_owned),
+        };
+        let mut findings: Vec<Finding> =
+            (0..MOST_FINDINGS).map(|place| finding(place, Some("tools"))).collect();
+        assert_eq!(cut(&mut findings), None);
+        findings.extend([finding(1000, None), finding(1001, None)]);
+        assert_eq!(cut(&mut findings).as_deref(), Some("2 more findings were left out"));
+        assert_eq!(findings.len(), MOST_FINDINGS);
+        let places: Vec<&str> = findings.iter().map(|finding| &*finding.place).collect();
+        assert_eq!(places[..3], ["1000", "1001", "0"]);
+    }
 
     #[test]
     fn only_whole_paths_are_named() {

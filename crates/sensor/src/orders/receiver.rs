@@ -23,7 +23,8 @@ use vigie_contract::sensor::*;
 
 /// A poll that brings nothing to do takes at least this long.
 const SHORTEST_TURN: Duration = Duration::from_secs(1);
-/// Refused orders that are remembered, so that each is reported once.
+/// Refused orders that are remembered, so that each is reported once; and of which the server is yet to
+/// hear.
 const MOST_REFUSED: usize = 1000;
 /// While isolated and out of reach of the server, its address is looked up this often.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
@@ -188,7 +189,11 @@ impl Receiver {
             tracing::error!(%reason, "order refused");
             self.executor.report_refusal(&reason.to_string());
             let refusal = Refusal { claimed_id: claimed_id(signed), reason: reason.to_string() };
-            self.untold.lock().push(refusal);
+            let mut untold = self.untold.lock();
+            if untold.len() < MOST_REFUSED {
+                untold.push(refusal);
+            }
+            drop(untold);
             self.ended.notify_one();
         }
     }
@@ -240,12 +245,10 @@ impl Receiver {
             return;
         }
         tracing::warn!(%id, status = ?result.status, error = result.error, "order ended");
-        let unfinished = {
-            let mut journal = self.journal.lock();
-            self.keep(journal.finished(id, result, self.clock.now()));
-            journal.unfinished()
-        };
-        self.executor.clear_work(&unfinished);
+        self.keep(self.journal.lock().finished(id, result, self.clock.now()));
+        // Its own folder alone: meanwhile other orders may have begun, and use theirs.
+        let executor = self.executor.clone();
+        let _ = tokio::task::spawn_blocking(move || executor.remove_work(id)).await;
         self.running.lock().remove(&id);
         self.ended.notify_one();
         self.changed.notify_one();
@@ -290,7 +293,7 @@ impl Receiver {
                 return Err(error);
             }
         };
-        self.tell_refusals(&token).await?;
+        // Results first: whoever makes this sensor refuse much holds up no answer.
         for (id, result) in open {
             match self.link.client.order_result(&token, id, &result).await {
                 Ok(()) => {}
@@ -307,7 +310,7 @@ impl Receiver {
             self.keep(self.journal.lock().answered(id));
             self.executor.answered(id);
         }
-        Ok(())
+        self.tell_refusals(&token).await
     }
 
     async fn tell_refusals(&self, token: &str) -> Result<(), CallError> {

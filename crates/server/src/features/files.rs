@@ -71,7 +71,8 @@ fn thing(hash: &str) -> Thing {
     }
 }
 
-/// Every row that names a file between two times, in microseconds since the Unix epoch.
+/// Every row that names a file between two times, in microseconds since the Unix epoch; hashes in
+/// either case, as sightings count them.
 fn hits(hash: &str, first: i64, last: i64) -> String {
     let column = if hash.len() == 64 { "SHA256" } else { "SHA1" };
     let between = format!(
@@ -87,14 +88,14 @@ fn hits(hash: &str, first: i64, last: i64) -> String {
             _ => ("''", "''"),
         };
         format!(
-            "({table} | where {between} and {column} == '{hash}' | project Sha1 = SHA1, \
+            "({table} | where {between} and {column} =~ '{hash}' | project Sha1 = SHA1, \
              Sha256 = SHA256, Md5 = MD5, Size = FileSize, Publisher = {publisher}, \
              Product = {product})"
         )
     });
     let initiating = INITIATING.iter().map(|table| {
         format!(
-            "({table} | where {between} and InitiatingProcess{column} == '{hash}' | project \
+            "({table} | where {between} and InitiatingProcess{column} =~ '{hash}' | project \
              Sha1 = InitiatingProcessSHA1, Sha256 = InitiatingProcessSHA256, \
              Md5 = InitiatingProcessMD5, Size = InitiatingProcessFileSize, \
              Publisher = InitiatingProcessVersionInfoCompanyName, \
@@ -116,21 +117,21 @@ pub async fn facts(state: &State, tenant: Uuid, hash: &str) -> Result<Option<Jso
     let rows = sightings::rows(state, tenant, &query).await?;
     let mut file = unknown(hash);
     let Some(row) = rows.first().and_then(|rows| rows.first()) else { return Ok(Some(file)) };
-    for (name, column) in [
-        ("sha1", "Sha1"),
-        ("sha256", "Sha256"),
-        ("md5", "Md5"),
-        ("filePublisher", "Publisher"),
-        ("fileProductName", "Product"),
-    ] {
-        if let Some(value) = row[column].as_str().filter(|value| !value.is_empty()) {
+    let text = |column: &str| row[column].as_str().filter(|value: &&str| !value.is_empty());
+    for (name, column) in [("sha1", "Sha1"), ("sha256", "Sha256"), ("md5", "Md5")] {
+        if let Some(value) = text(column) {
+            file[name] = value.to_lowercase().into();
+        }
+    }
+    for (name, column) in [("filePublisher", "Publisher"), ("fileProductName", "Product")] {
+        if let Some(value) = text(column) {
             file[name] = value.into();
         }
     }
     file["size"] = row["Size"].clone();
     let Some(sha1) = file["sha1"].as_str() else { return Ok(Some(file)) };
     let query = format!(
-        "DeviceFileCertificateInfo | where SHA1 == {} | top 1 by Timestamp desc | project Signer, \
+        "DeviceFileCertificateInfo | where SHA1 =~ {} | top 1 by Timestamp desc | project Signer, \
          SignerHash, Issuer, IsTrusted",
         sightings::literal(sha1)
     );

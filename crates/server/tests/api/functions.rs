@@ -42,6 +42,8 @@ async fn saved_functions_are_called_by_queries_of_their_tenant() {
     let refused = world.post(&base, &admin, wrong).await;
     let text = refused.body["error"]["message"].as_str().unwrap_or_default().to_owned();
     assert!(refused.status == 400 && text.contains("2:9") && text.contains("'FileName'"), "{text}");
+    let long = json!({"name": "Long", "query": "// ".repeat(50_000)});
+    assert_eq!(world.post(&base, &admin, long).await.status, 400);
     let taken = json!({"name": "DeviceInfo", "query": "print 1"});
     assert_eq!(world.post(&base, &admin, taken).await.status, 400);
 

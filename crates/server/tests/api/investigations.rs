@@ -333,3 +333,66 @@ async fn nothing_starts_where_the_tenant_or_its_plan_wants_none() {
     assert!(alerts.iter().all(|alert| alert["investigationState"] == "UnsupportedAlertType"));
     world.stop().await;
 }
+
+/// The file is known since the first alert, its second place is not; and the first copy is not removed
+/// before that place is known, since removing takes all copies.
+#[tokio::test]
+async fn a_copy_that_a_later_alert_names_is_looked_for_and_makes_the_first_one_wait() {
+    let world = World::start().await;
+    automate(&world, "SemiRequireApprovalForCoreFolders").await;
+    let token = world.token_for(ALL).await;
+    known(&world, &token, BAD, "Block").await;
+    let mut sensor = machine(&world, "a.example", BAD, "/tmp/bad").await;
+    // While a person has another file removed, the machine takes no second such order.
+    let path = format!("/api/machines/{}/StopAndQuarantineFile", sensor.id());
+    let given = world.post(&path, &token, json!({"Comment": "first", "Sha1": STRANGE})).await;
+    assert_eq!(given.status, 201, "{}", given.body);
+    let other = sensor.orders().await.remove(0);
+    sensor.tell(other.id, OrderStatus::InProgress).await.expect("taken");
+
+    let first = alert(&world, &token, &sensor, "first").await;
+    look(&sensor, vec![finding("File", BAD, "/tmp/bad")]).await;
+    let time = world.clock.now().to_rfc3339();
+    let row = json!({
+        "Timestamp": time, "ReportId": 2, "ActionType": "FileCreated", "FileName": "copy",
+        "FolderPath": "/etc/copy", "SHA1": BAD,
+    });
+    sensor.send(json!({"DeviceFileEvents": [row]})).await;
+    let reference = json!({
+        "machineId": sensor.id(), "severity": "Low", "title": "second", "description": "d",
+        "recommendedAction": "r", "eventTime": time, "reportId": "2", "category": "Malware",
+    });
+    let raised = world.post("/api/alerts/createAlertByReference", &token, reference).await;
+    assert_eq!(raised.status, 200, "{}", raised.body);
+    let entities = look(&sensor, vec![finding("File", BAD, "/etc/copy")]).await;
+    assert_eq!(entities.sha1, [BAD], "without its hash the copy is not found");
+    assert!(entities.paths.contains(&"/etc/copy".to_owned()), "{entities:?}");
+    alert_with(&world, &token, &first, "PendingApproval").await;
+
+    sensor.tell(other.id, OrderStatus::Succeeded).await.expect("taken");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(sensor.client.orders(&sensor.token, 0).await.expect("orders").orders.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_machine_leaves_out_is_not_taken_for_clean() {
+    let world = World::start().await;
+    automate(&world, "Full").await;
+    let token = world.token_for(ALL).await;
+    let sensor = machine(&world, "a.example", STRANGE, "/tmp/strange").await;
+    let id = alert(&world, &token, &sensor, "strange").await;
+    let order = sensor.orders().await.remove(0);
+    sensor.tell(order.id, OrderStatus::InProgress).await.expect("taken");
+    let result = OrderResult {
+        error: Some("5 more findings were left out".to_owned()),
+        ..OrderResult::of(OrderStatus::Succeeded)
+    };
+    let told = sensor.client.order_result(&sensor.token, order.id, &result).await;
+    told.expect("taken");
+    let ended = alert_with(&world, &token, &id, "PartiallyInvestigated").await;
+    assert_eq!(ended["status"], "New");
+    let details = investigation(&world, &token, &id).await["statusDetails"].to_string();
+    assert!(details.contains("left out"), "{details}");
+    world.stop().await;
+}

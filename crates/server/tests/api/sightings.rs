@@ -29,11 +29,11 @@ async fn what_machines_saw_is_told_and_what_nobody_saw_is_not_invented() {
     });
     let process = json!({
         "Timestamp": now.to_rfc3339(), "ReportId": 2, "ActionType": "ProcessCreated",
-        "FileName": "renamed.exe", "SHA1": SHA1, "ProcessVersionInfoCompanyName": "Maker",
-        "ProcessVersionInfoProductName": "Tool", "ProcessId": 5, "AccountName": "mira",
+        "FileName": "renamed.exe", "SHA1": SHA1.to_uppercase(),
+        "ProcessVersionInfoCompanyName": "Maker", "ProcessVersionInfoProductName": "Tool", "ProcessId": 5, "AccountName": "mira",
     });
     let certificate = json!({
-        "Timestamp": now.to_rfc3339(), "ReportId": 3, "SHA1": SHA1, "IsSigned": true,
+        "Timestamp": now.to_rfc3339(), "ReportId": 3, "SHA1": SHA1.to_uppercase(), "IsSigned": true,
         "Signer": "Maker Ltd", "SignerHash": "e".repeat(40), "Issuer": "Root", "IsTrusted": true,
     });
     let logon = |number: i64| {

@@ -13,8 +13,10 @@ use std::path::Path;
 /// Spellings of things that are remembered; hosts come in endlessly many addresses of pages.
 const SPELLINGS: usize = 100_000;
 
-/// Rows are added in the order of their time. What it keeps is the sightings of the present hour
-/// and the others as they will be written, some ten bytes for each thing, device and hour.
+/// Rows are added in the order of their time. All of it is in memory until it is written: the texts
+/// of each thing, device and name, the sightings of the present hour, and the others as they will be
+/// written, some ten bytes for each thing, device, name and hour. A file whose rows name ever new
+/// things therefore takes some hundred bytes for each of them.
 pub struct Gathering {
     shape: &'static Shape,
     sources: Vec<Source>,

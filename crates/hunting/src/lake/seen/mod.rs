@@ -12,6 +12,7 @@ mod source;
 mod summary;
 
 pub use gather::Gathering;
+pub use source::host_of;
 pub use summary::{Summary, folder, path};
 
 use super::hot::HotBatch;
@@ -27,7 +28,9 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use source::Kind;
 use std::fs::File;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Microseconds of an hour, in which sightings are counted.
@@ -119,27 +122,35 @@ impl Lake {
         looked.await.map_err(|_| LakeError::Closed)?
     }
 
-    /// Makes the summaries that are missing, such as those of files of an earlier version. Returns
-    /// their number.
-    pub async fn summarise(&self) -> Result<usize, LakeError> {
-        self.shared.summarise().await
+    /// Makes the summaries that are missing, such as those of files of an earlier version, until a
+    /// flush is due. Returns their number; a file that cannot be read is logged.
+    pub async fn summarise(&self) -> usize {
+        self.shared.summarise(&self.background.cancel).await
     }
 }
 
 impl Shared {
-    pub(super) async fn summarise(&self) -> Result<usize, LakeError> {
+    /// Stops between two files when cancelled or when a flush is due, which is more urgent; the next
+    /// call goes on.
+    pub(super) async fn summarise(&self, cancel: &CancellationToken) -> usize {
         let mut made = 0;
         for table in self.all_tables().into_iter().filter(|table| tells(table.shape)) {
             for file in table.snapshot().files.iter().cloned() {
-                if !path(&table.folder, &file.path).exists() {
-                    let table = table.clone();
-                    let making = tokio::task::spawn_blocking(move || table.summary(&file));
-                    making.await.map_err(|_| LakeError::Closed)??;
-                    made += 1;
+                if path(&table.folder, &file.path).exists() {
+                    continue;
+                }
+                if cancel.is_cancelled() || self.flush_is_due() {
+                    return made;
+                }
+                let table = table.clone();
+                let making = tokio::task::spawn_blocking(move || table.summary(&file));
+                match making.await.unwrap_or(Err(LakeError::Closed)) {
+                    Ok(_) => made += 1,
+                    Err(error) => tracing::error!(%error, "a summary was not made"),
                 }
             }
         }
-        Ok(made)
+        made
     }
 }
 
@@ -280,24 +291,35 @@ fn look_at_rows(
 impl Table {
     /// The summary of a file, made from its rows if it is missing or damaged.
     pub(super) fn summary(&self, file: &LakeFile) -> Result<Arc<Summary>, LakeError> {
-        let mut known = self.summaries.lock();
-        if let Some(summary) = known.get(&file.path) {
-            return Ok(summary.clone());
+        let known = self.summaries.lock().get(&file.path).cloned();
+        if let Some(summary) = known {
+            return Ok(summary);
         }
         let path = path(&self.folder, &file.path);
         let summary = match Summary::open(&path) {
             Ok(summary) => summary,
-            Err(error) => {
-                if path.exists() {
-                    tracing::warn!(%error, "a summary is made anew");
-                }
-                self.gather(file)?.write(&path)?;
-                Summary::open(&path)?
-            }
+            Err(_) => self.make_summary(file, &path)?,
         };
         let summary = Arc::new(summary);
-        known.insert(file.path.clone(), summary.clone());
+        let mut known = self.summaries.lock();
+        // Nobody would forget that of a file that was replaced meanwhile.
+        if self.holds(file) {
+            known.insert(file.path.clone(), summary.clone());
+        }
         Ok(summary)
+    }
+
+    /// One at a time, while those that are there can be looked into.
+    fn make_summary(&self, file: &LakeFile, path: &Path) -> Result<Summary, LakeError> {
+        let _one_at_a_time = self.making.lock();
+        // Another may have made it meanwhile.
+        match Summary::open(path) {
+            Ok(summary) => return Ok(summary),
+            Err(error) if path.exists() => tracing::warn!(%error, "a summary is made anew"),
+            Err(_) => {}
+        }
+        self.gather(file)?.write(path)?;
+        Summary::open(path)
     }
 
     /// Reads the file's rows for what they tell.

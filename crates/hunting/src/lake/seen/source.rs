@@ -45,7 +45,7 @@ impl Source {
                 let address = text.parse::<IpAddr>().ok()?;
                 Some(Thing::Address(address.to_canonical()))
             }
-            Kind::Host => host(text).map(|host| Thing::Host(host.to_lowercase())),
+            Kind::Host => host_of(text).map(|host| Thing::Host(host.to_lowercase())),
         }
     }
 
@@ -55,7 +55,7 @@ impl Source {
             (Kind::Sha1, Thing::Sha1(hash)) | (Kind::Sha256, Thing::Sha256(hash)) => {
                 text.eq_ignore_ascii_case(hash)
             }
-            (Kind::Host, Thing::Host(sought)) => host(text).is_some_and(|host| {
+            (Kind::Host, Thing::Host(sought)) => host_of(text).is_some_and(|host| {
                 host.eq_ignore_ascii_case(sought)
                     || (!host.is_ascii() && host.to_lowercase() == *sought)
             }),
@@ -93,16 +93,14 @@ pub fn columns(shape: &Shape) -> Vec<usize> {
     columns
 }
 
-/// The host of `scheme://user@host:port/path` or any part of it; `None` for an IPv6 address and for
-/// what is no host.
-fn host(text: &str) -> Option<&str> {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next()?;
-    let host = match host.split_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        Some(_) => return None,
-        None => host,
+/// The host of `scheme://user@host:port/path` or any part of it, as it is written there but for dots
+/// at its end and brackets around an IPv6 address; `None` where there is none.
+pub fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.split(']').next()?,
+        None => host.split(':').next()?,
     };
     let host = host.trim_end_matches('.');
     (!host.is_empty()).then_some(host)
@@ -119,11 +117,13 @@ mod tests {
             ("bad.example", Some("bad.example")),
             ("bad.example.:8080", Some("bad.example")),
             ("ftp://me:secret@bad.example:21/", Some("bad.example")),
-            ("https://[2001:db8::1]/", None),
+            ("https://[2001:db8::1]:80/", Some("2001:db8::1")),
+            ("bad.example:x", Some("bad.example")),
+            (".", None),
             ("https:///path", None),
             ("", None),
         ] {
-            assert_eq!(host(url), expected, "{url}");
+            assert_eq!(host_of(url), expected, "{url}");
         }
     }
 }

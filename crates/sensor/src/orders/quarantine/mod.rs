@@ -11,7 +11,7 @@ mod search;
 mod vault;
 
 pub use search::{Found, open_regular, walk};
-pub use vault::{Sealed, Vault};
+pub use vault::{Sealed, Threat, Vault};
 
 use super::executor::{Executor, Run};
 use super::installed::Installed;
@@ -36,6 +36,8 @@ pub struct Quarantine {
 #[derive(Default)]
 struct Tally {
     sealed: Vec<PathBuf>,
+    /// The same as the vault has it.
+    in_vault: Vec<Sealed>,
     ended: Vec<u32>,
     refused: Vec<String>,
     errors: Vec<String>,
@@ -53,12 +55,12 @@ impl Quarantine {
         sha1: &str,
         known_paths: &[String],
     ) -> OrderResult {
-        let mut tally = Tally::default();
         // A restart may have cut this order off: what it sealed before counts, and is told again, since
         // its row may have been lost with the sensor.
-        for sealed in self.sealed_by(run) {
-            self.tell(executor, run, &sealed);
-            tally.sealed.push(sealed.path);
+        let mut tally = Tally { in_vault: self.sealed_by(run), ..Tally::default() };
+        for sealed in &tally.in_vault {
+            self.tell(executor, run, sealed);
+            tally.sealed.push(sealed.path.clone());
         }
         let installed = Installed::read(&executor.policy).ok();
         let judge = Judge { executor, installed: installed.as_ref() };
@@ -95,7 +97,7 @@ impl Quarantine {
                 tally.refused.push(format!("{}: {reason}", path.display()));
                 continue;
             }
-            match self.take(judge.executor, run, found, None) {
+            match self.take(judge.executor, run, found, None, &mut tally.in_vault) {
                 Ok(()) => tally.sealed.push(path),
                 Err(error) => tally.errors.push(format!("{}: {error:#}", path.display())),
             }
@@ -103,27 +105,28 @@ impl Quarantine {
     }
 
     /// Seals one file and removes it. One that this order sealed before a restart, but did not come
-    /// to remove, has its place in the vault.
+    /// to remove, has its place in the vault; `before` is all that this order has sealed.
     pub fn take(
         &self,
         executor: &Executor,
         run: &Run,
         mut found: Found,
-        threat: Option<&str>,
+        threat: Option<Threat<'_>>,
+        before: &mut Vec<Sealed>,
     ) -> Result<()> {
         let sha1 = found.sha1()?;
-        let before = self.sealed_by(run);
         if before.iter().any(|sealed| sealed.path == found.path && sealed.sha1 == sha1) {
             return found.remove();
         }
         let sealed = self.vault.seal(&mut found, &run.order, threat, executor.clock.now())?;
+        before.push(sealed.clone());
         found.remove()?;
         tracing::warn!(path = %sealed.path.display(), id = %sealed.id, "file quarantined");
         self.tell(executor, run, &sealed);
         Ok(())
     }
 
-    /// What this very order has sealed so far.
+    /// What this very order has sealed so far; reads the whole vault.
     pub fn sealed_by(&self, run: &Run) -> Vec<Sealed> {
         let mut all = self.vault.list().unwrap_or_default();
         all.retain(|sealed| sealed.order == Some(run.order.id));

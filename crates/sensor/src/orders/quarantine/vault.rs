@@ -48,6 +48,16 @@ pub struct Sealed {
     /// What a scan took it for.
     #[serde(default)]
     pub threat: Option<String>,
+    /// Which of a scan's engines did.
+    #[serde(default)]
+    pub engine: Option<String>,
+}
+
+/// What a scan takes a file for, and by which engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Threat<'a> {
+    pub name: &'a str,
+    pub engine: &'a str,
 }
 
 pub struct Vault {
@@ -113,7 +123,7 @@ impl Vault {
         &self,
         found: &mut Found,
         order: &Order,
-        threat: Option<&str>,
+        threat: Option<Threat<'_>>,
         now: DateTime<Utc>,
     ) -> Result<Sealed> {
         let id = Uuid::new_v4();
@@ -145,7 +155,8 @@ impl Vault {
             quarantined: now,
             requestor: order.requestor.clone(),
             order: Some(order.id),
-            threat: threat.map(str::to_owned),
+            threat: threat.map(|threat| threat.name.to_owned()),
+            engine: threat.map(|threat| threat.engine.to_owned()),
         };
         disk::write_json(&self.folder.join(format!("{id}.json")), &sealed)?;
         Ok(sealed)
@@ -324,12 +335,17 @@ mod tests {
         let now = Clock::default().now();
         let order = order_for_tests("m", now, Command::Unisolate {});
         let mut found = Found::open(&path, None).unwrap().unwrap();
-        let sealed = vault.seal(&mut found, &order, Some("Eicar"), now).unwrap();
+        let threat = Threat { name: "Eicar", engine: "ClamAV" };
+        let sealed = vault.seal(&mut found, &order, Some(threat), now).unwrap();
         let left = vault.content(Uuid::new_v4());
         std::fs::write(&left, "half").unwrap();
         vault.sweep().unwrap();
         assert!(!left.exists() && vault.content(sealed.id).exists());
-        assert_eq!(vault.list().unwrap()[0].threat.as_deref(), Some("Eicar"));
+        let kept = vault.list().unwrap().remove(0);
+        assert_eq!(
+            (kept.threat.as_deref(), kept.engine.as_deref()),
+            (Some("Eicar"), Some("ClamAV"))
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod yara;
 
 use super::executor::{Executor, Run};
 use super::installed::Installed;
-use super::quarantine::{Found, Judge, open_regular, walk};
+use super::quarantine::{Found, Judge, Sealed, Threat, open_regular, walk};
 use super::{FAILED_HRESULT, failed, succeeded};
 use crate::process::pids;
 use crate::rows::Row;
@@ -20,9 +20,13 @@ use anyhow::Result;
 use inspector::{Inspector, Looked};
 use rules::Text;
 use serde_json::json;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vigie_contract::sensor::{FileReference, OrderResult, OrderStatus, ScanType};
+
+/// The name of the engine that compares files with YARA rules.
+const OWN_ENGINE: &str = "Vigie";
 
 /// A file in which something was found.
 struct Detection {
@@ -65,7 +69,14 @@ pub fn run(
         ScanType::Quick => &executor.policy.quick_scan_folders,
         ScanType::Full => &executor.policy.full_scan_folders,
     };
-    let mut scan = Scan { executor, run, counts: Counts::default(), seen: Vec::new() };
+    let mut scan = Scan {
+        executor,
+        run,
+        counts: Counts::default(),
+        seen: Vec::new(),
+        sealed: executor.quarantine.sealed_by(run),
+        installed: OnceCell::new(),
+    };
     scan.resume();
     match scan.compare(texts, folders) {
         Ok(wrong) => problems.extend(wrong),
@@ -108,6 +119,10 @@ struct Scan<'a> {
     counts: Counts,
     /// Files in which something was found.
     seen: Vec<PathBuf>,
+    /// What this order has put in quarantine.
+    sealed: Vec<Sealed>,
+    /// Read when the first detection needs it.
+    installed: OnceCell<Option<Installed>>,
 }
 
 impl Scan<'_> {
@@ -176,14 +191,14 @@ impl Scan<'_> {
         self.counts.bytes += bytes;
         if !names.is_empty() {
             let threat = names.join(",");
-            self.found(Detection { path: looked.path, threat, engine: "Vigie" });
+            self.found(Detection { path: looked.path, threat, engine: OWN_ENGINE });
         }
     }
 
     /// What this very order quarantined before a restart cut it off is found no more, and its rows may
     /// have been lost with the sensor.
     fn resume(&mut self) {
-        for sealed in self.executor.quarantine.sealed_by(self.run) {
+        for sealed in self.sealed.clone() {
             self.executor.quarantine.tell(self.executor, self.run, &sealed);
             if sealed.path.exists() {
                 // Cut off before it was removed: it is found, and removed, again.
@@ -194,7 +209,9 @@ impl Scan<'_> {
             row.text("SHA256", sealed.sha256);
             row.number("FileSize", sealed.size as i64);
             let threat = sealed.threat.unwrap_or_default();
-            self.report(row, &threat, "Vigie", &Ok(()));
+            // What was sealed before engines were written down was most likely found by this one.
+            let engine = sealed.engine.as_deref().unwrap_or(OWN_ENGINE);
+            self.report(row, &threat, engine, &Ok(()));
             self.seen.push(sealed.path);
         }
     }
@@ -213,7 +230,7 @@ impl Scan<'_> {
             row.number("FileSize", hashes.size);
         }
         let removed = match self.executor.policy.quarantine_detections {
-            true => self.quarantine(&path, &threat),
+            true => self.quarantine(&path, Threat { name: &threat, engine }),
             false => Err("the policy leaves detected files in place".to_owned()),
         };
         self.report(row, &threat, engine, &removed);
@@ -238,18 +255,20 @@ impl Scan<'_> {
         self.executor.put(row);
     }
 
-    fn quarantine(&self, path: &Path, threat: &str) -> Result<(), String> {
+    fn quarantine(&mut self, path: &Path, threat: Threat<'_>) -> Result<(), String> {
         let mut found = match Found::open(path, None) {
             Ok(Some(found)) => found,
             Ok(None) => return Err("the file has changed".to_owned()),
             Err(error) => return Err(format!("{error:#}")),
         };
-        let installed = Installed::read(&self.executor.policy).ok();
-        let judge = Judge { executor: self.executor, installed: installed.as_ref() };
+        let executor = self.executor;
+        let installed = self.installed.get_or_init(|| Installed::read(&executor.policy).ok());
+        let judge = Judge { executor, installed: installed.as_ref() };
         if let Some(reason) = judge.refuses(&mut found) {
             return Err(reason);
         }
-        let taken = self.executor.quarantine.take(self.executor, self.run, found, Some(threat));
+        let before = &mut self.sealed;
+        let taken = executor.quarantine.take(executor, self.run, found, Some(threat), before);
         taken.map_err(|error| format!("{error:#}"))
     }
 }

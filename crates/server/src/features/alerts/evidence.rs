@@ -186,13 +186,7 @@ fn of_event(event: &Json, created: i64) -> Vec<Json> {
 
 /// The host of a URL, also of one without scheme; in lower case.
 pub fn host_of(url: &str) -> Option<String> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
-    let host = match host.strip_prefix('[') {
-        Some(address) => address.split(']').next()?,
-        None => host.split(':').next()?,
-    };
-    (!host.is_empty()).then(|| host.trim_end_matches('.').to_lowercase())
+    vigie_hunting::lake::host_of(url).map(str::to_lowercase)
 }
 
 /// Writes entities of an alert behind those that it has.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::detection::{Detection, Frequency};
-use vigie_hunting::Limits;
+use vigie_hunting::{Database, Limits};
 
 /// How often arriving events are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -70,6 +70,7 @@ async fn with_due_rules(state: &State) -> Result<HashSet<String>, ApiError> {
 }
 
 async fn run_tenant(state: &State, tenant: Uuid, arrived: bool) -> Result<(), ApiError> {
+    let database = database(state, tenant).await?;
     if arrived {
         let forget = "DELETE FROM detection_hits WHERE tenant = $1 AND seen < $2";
         let before = state.now() - REMEMBERED_MICROS;
@@ -78,7 +79,7 @@ async fn run_tenant(state: &State, tenant: Uuid, arrived: bool) -> Result<(), Ap
             if state.stop.is_cancelled() {
                 return Ok(());
             }
-            evaluate(state, tenant, rule).await?;
+            evaluate(state, tenant, &database, rule).await?;
         }
     }
     for rule in own(state, tenant).await? {
@@ -89,7 +90,7 @@ async fn run_tenant(state: &State, tenant: Uuid, arrived: bool) -> Result<(), Ap
             && !state.stop.is_cancelled()
             && take_turn(state, &rule).await?
         {
-            run_rule(state, tenant, &rule).await?;
+            run_and_note(state, tenant, &database, &rule).await?;
         }
     }
     Ok(())
@@ -109,7 +110,16 @@ pub(super) async fn run_rule(
     tenant: Uuid,
     rule: &Detection,
 ) -> Result<(), ApiError> {
-    let status = match evaluate(state, tenant, rule).await {
+    run_and_note(state, tenant, &database(state, tenant).await?, rule).await
+}
+
+async fn run_and_note(
+    state: &State,
+    tenant: Uuid,
+    database: &Database,
+    rule: &Detection,
+) -> Result<(), ApiError> {
+    let status = match evaluate(state, tenant, database, rule).await {
         Ok(()) => "Completed".to_owned(),
         Err(error) => format!("Failed: {}", error.message),
     };
@@ -122,10 +132,14 @@ pub(super) async fn run_rule(
 }
 
 /// Finds a rule's events and raises their alerts.
-async fn evaluate(state: &State, tenant: Uuid, rule: &Detection) -> Result<(), ApiError> {
+async fn evaluate(
+    state: &State,
+    tenant: Uuid,
+    database: &Database,
+    rule: &Detection,
+) -> Result<(), ApiError> {
     let (id, rule, first_run) = (rule.id, &rule.rule, rule.last_run.is_none() && !rule.built_in);
-    let database = database(state, tenant).await?;
-    let result = state.engine.run(&database, &rule.query, &Limits::default()).await;
+    let result = state.engine.run(database, &rule.query, &Limits::default()).await;
     let result = result.map_err(|error| ApiError::internal(format!("{}: {error}", rule.title)))?;
     let Some(table) = result.tables.last().filter(|table| table.rows() > 0) else {
         return Ok(());

@@ -15,8 +15,9 @@ CREATE TABLE hunting_functions (
 "],
 };
 
-/// Most functions of a tenant: each query's schema holds them.
+/// Most functions of a tenant, and the longest in bytes: each query reads all of them.
 const MOST: usize = 1_000;
+const LONGEST: usize = 100_000;
 
 fn function(row: &Row) -> Result<SavedFunction, ApiError> {
     serde_json::from_str(row.text(0)?).map_err(ApiError::internal)
@@ -104,6 +105,9 @@ pub async fn delete(state: &State, tenant: Uuid, name: &str) -> Result<(), ApiEr
 }
 
 fn check(others: &[SavedFunction], new: &SavedFunction) -> Result<(), ApiError> {
+    if new.query.len() + new.parameters.len() + new.description.len() > LONGEST {
+        return Err(ApiError::body(format!("A function has at most {LONGEST} bytes")));
+    }
     let checked = of(others).check(&new.name, &new.parameters, &new.query);
     checked.map_err(|error| match error {
         QueryError::Rejected(diagnostics) => {

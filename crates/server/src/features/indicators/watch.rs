@@ -69,7 +69,7 @@ pub struct Watchlist {
     networks: Vec<(bool, u8, HashMap<IpAddr, usize, ahash::RandomState>)>,
     domains: HashMap<String, usize, ahash::RandomState>,
     urls: HashMap<String, usize, ahash::RandomState>,
-    /// Hosts of the sought URLs: only URLs of these are taken apart.
+    /// Hosts of the sought URLs: of plainly written URLs, only those of these are taken apart.
     hosts: HashSet<String, ahash::RandomState>,
     /// One bit for each beginning of a hash, set where one is sought: most hashes are none of them.
     beginnings: Vec<u64>,
@@ -175,9 +175,11 @@ impl Watchlist {
         if self.hosts.is_empty() && self.domains.is_empty() {
             return None;
         }
-        let host = host_of(value)?;
-        if self.hosts.contains(&host) {
-            let full = url(value)?;
+        let host = host_of(value).unwrap_or_default();
+        // How others are written says nothing of the host that they lead to.
+        let may_be_sought = self.hosts.contains(&host)
+            || (!self.hosts.is_empty() && (!is_plain(&host) || value.contains('\\')));
+        if may_be_sought && let Some(full) = url(value) {
             let mut path = full.as_str();
             loop {
                 if let Some(at) = self.urls.get(path) {
@@ -197,6 +199,14 @@ impl Watchlist {
             domain = domain.split_once('.')?.1;
         }
     }
+}
+
+/// Whether a host is a name that stays as it is when a URL is brought into its one form: letters,
+/// digits and their like, and no number at the end, which would be an address.
+fn is_plain(host: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.bytes().all(plain) && last.starts_with(|letter: char| letter.is_ascii_lowercase())
 }
 
 impl Watch for Watchlist {
@@ -263,6 +273,9 @@ mod tests {
             ("DomainName", "bad.example"),
             ("Url", "evil.example/a/b"),
             ("CertificateThumbprint", "1111111111111111111111111111111111111111"),
+            ("Url", "xn--bcher-kva.example/a"),
+            ("Url", "127.0.0.1"),
+            ("Url", "[2001:db8::1]/a"),
         ]);
         for (name, value, found) in [
             ("SHA1", hash.to_uppercase().as_str(), Some(0)),
@@ -282,6 +295,12 @@ mod tests {
             ("RemoteUrl", "http://evil.example/a/b/", Some(5)),
             ("RemoteUrl", "https://evil.example/a/b/c?d=e", Some(5)),
             ("RemoteUrl", "https://evil.example/a/bc", None),
+            ("RemoteUrl", "https://bücher.example/a", Some(7)),
+            ("RemoteUrl", r"https://evil.example\a\b", Some(5)),
+            ("RemoteUrl", r"https://evil.example\a\b\@other.example/", Some(5)),
+            ("RemoteUrl", "http://0x7f.1/", Some(8)),
+            ("RemoteUrl", "https://[2001:DB8:0:0::1]/a", Some(9)),
+            ("RemoteUrl", "https://[2001:db8::2]/a", None),
         ] {
             let id = list.find(column(name), value).map(|found| found.id);
             assert_eq!(id, found, "{name} {value}");

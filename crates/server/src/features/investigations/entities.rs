@@ -1,30 +1,56 @@
 //! What an investigation looks for.
 
 use serde_json::Value as Json;
+use std::collections::HashSet;
 use vigie_contract::sensor::InvestigatedEntities;
 
-/// Entities of one kind that are looked for; alerts of a busy machine may name very many.
+/// Entities of one kind that are looked for in one round; alerts of a busy machine may name very many.
 const MOST: usize = 200;
 
 /// The entities of alerts' evidence, each once.
 pub fn of_evidence(evidence: &[Json]) -> InvestigatedEntities {
     let mut entities = InvestigatedEntities::default();
     for entity in evidence {
-        let text = |name: &str| entity[name].as_str().unwrap_or_default().to_lowercase();
-        let sha1 = text("sha1");
-        if sha1.len() == 40 && sha1.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            add(&mut entities.sha1, sha1);
-        }
+        entities.sha1.extend(sha1_of(entity));
         match entity["entityType"].as_str() {
-            Some("File") => {
-                let path = entity["filePath"].as_str().unwrap_or_default();
-                add(&mut entities.paths, path.to_owned());
+            Some("File") => entities.paths.push(path_of(entity).to_owned()),
+            Some("Ip") => {
+                let address = entity["ipAddress"].as_str().unwrap_or_default();
+                entities.ip_addresses.push(address.to_lowercase());
             }
-            Some("Ip") => add(&mut entities.ip_addresses, text("ipAddress")),
             _ => {}
         }
     }
-    entities
+    // Also without what is empty.
+    minus(&entities, &InvestigatedEntities::default())
+}
+
+fn sha1_of(entity: &Json) -> Option<String> {
+    let sha1 = entity["sha1"].as_str()?.to_lowercase();
+    (sha1.len() == 40 && sha1.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(sha1)
+}
+
+fn path_of(entity: &Json) -> &str {
+    entity["filePath"].as_str().unwrap_or_default()
+}
+
+/// What one round looks for of what is new: at most so much of each kind, and with paths the hashes of
+/// their files, since a machine reports a file at a path only if its hash is looked for, too.
+pub fn round(new: &InvestigatedEntities, evidence: &[Json]) -> InvestigatedEntities {
+    let first = |list: &[String]| list.iter().take(MOST).cloned().collect();
+    let mut round = InvestigatedEntities {
+        sha1: first(&new.sha1),
+        paths: first(&new.paths),
+        process_names: first(&new.process_names),
+        ip_addresses: first(&new.ip_addresses),
+    };
+    let paths: HashSet<&str> = round.paths.iter().map(String::as_str).collect();
+    let of_paths = evidence.iter().filter(|entity| paths.contains(path_of(entity)));
+    let hashes: Vec<String> = of_paths.filter_map(sha1_of).collect();
+    for sha1 in hashes {
+        add(&mut round.sha1, sha1);
+    }
+    round
 }
 
 /// Whether there is anything to look for.
@@ -36,10 +62,18 @@ pub fn is_empty(entities: &InvestigatedEntities) -> bool {
     lists(entities).iter().all(|list| list.is_empty())
 }
 
-/// What of the wanted entities was not looked for yet.
+/// What of the wanted entities was not looked for yet, each once.
 pub fn minus(wanted: &InvestigatedEntities, looked: &InvestigatedEntities) -> InvestigatedEntities {
     let rest = |wanted: &[String], looked: &[String]| {
-        wanted.iter().filter(|entity| !looked.contains(entity)).cloned().collect()
+        let mut known: HashSet<&str> = looked.iter().map(String::as_str).collect();
+        known.insert("");
+        let mut rest = Vec::new();
+        for entity in wanted {
+            if known.insert(entity) {
+                rest.push(entity.clone());
+            }
+        }
+        rest
     };
     InvestigatedEntities {
         sha1: rest(&wanted.sha1, &looked.sha1),
@@ -65,7 +99,7 @@ fn lists(entities: &InvestigatedEntities) -> [&[String]; 4] {
 }
 
 pub fn add(list: &mut Vec<String>, entity: String) {
-    if !entity.is_empty() && list.len() < MOST && !list.contains(&entity) {
+    if !entity.is_empty() && !list.contains(&entity) {
         list.push(entity);
     }
 }
@@ -92,5 +126,35 @@ mod tests {
         assert!(rest.sha1.is_empty() && rest.ip_addresses == ["192.0.2.1"]);
         assert_eq!(union(&first, &rest), all);
         assert!(is_empty(&minus(&all, &all)));
+    }
+
+    #[test]
+    fn a_known_file_at_a_new_path_is_looked_for_with_its_hash() {
+        let sha1 = "ab".repeat(20);
+        let file = |path: &str| json!({"entityType": "File", "sha1": sha1, "filePath": path});
+        let evidence = [file("/tmp/x"), file("/tmp/y")];
+        let new = minus(&of_evidence(&evidence), &of_evidence(&evidence[..1]));
+        assert!(new.sha1.is_empty());
+        let round = round(&new, &evidence);
+        assert_eq!((round.sha1, round.paths), (vec![sha1], vec!["/tmp/y".to_owned()]));
+    }
+
+    #[test]
+    fn rounds_come_to_the_end_of_very_many() {
+        let file = |number: usize| {
+            let (sha1, path) = (format!("{number:040x}"), format!("/tmp/{number}"));
+            json!({"entityType": "File", "sha1": sha1, "filePath": path})
+        };
+        let evidence: Vec<Json> = (0..2 * MOST + 1).map(file).collect();
+        let wanted = of_evidence(&evidence);
+        assert_eq!(wanted.paths.len(), 2 * MOST + 1);
+        let mut looked = InvestigatedEntities::default();
+        for left in [MOST + 1, 1, 0] {
+            let round = round(&minus(&wanted, &looked), &evidence);
+            assert!(round.paths.len() <= MOST && round.sha1.len() <= MOST);
+            looked = union(&looked, &round);
+            assert_eq!(minus(&wanted, &looked).paths.len(), left);
+        }
+        assert!(is_empty(&minus(&wanted, &looked)));
     }
 }

@@ -29,6 +29,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use store::NewInvestigation;
+use vigie_contract::sensor::InvestigatedEntities;
 use vigie_database::Row;
 
 const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
@@ -121,14 +122,25 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
     let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
     let (machine, name) = (text("id"), text("computerDnsName"));
     let evidence = alerts::open_evidence(state, &tenant.to_string(), &machine).await?;
-    let wanted = entities::of_evidence(&evidence);
-    let mut tasks = vec![progress::task(machine.clone(), name.clone(), &wanted, &[])];
-    for seen in whereabouts::machines(state, tenant, &wanted.sha1).await? {
-        if seen.machine == machine {
-            tasks[0] = progress::task(machine.clone(), name.clone(), &wanted, &seen.paths);
-        } else if machines::visible(state, &call, &seen.machine).await.is_ok() {
-            tasks.push(progress::task(seen.machine, seen.machine_name, &wanted, &seen.paths));
+    let all = entities::of_evidence(&evidence);
+    let mut looked = InvestigatedEntities::default();
+    let mut rounds = Vec::new();
+    loop {
+        let wanted = entities::round(&entities::minus(&all, &looked), &evidence);
+        // Without anything to look for there is one round, too: the machine has its say.
+        if !rounds.is_empty() && entities::is_empty(&wanted) {
+            break;
         }
+        let mut tasks = vec![progress::task(machine.clone(), name.clone(), &wanted, &[])];
+        for seen in whereabouts::machines(state, tenant, &wanted.sha1).await? {
+            if seen.machine == machine {
+                tasks[0] = progress::task(machine.clone(), name.clone(), &wanted, &seen.paths);
+            } else if machines::visible(state, &call, &seen.machine).await.is_ok() {
+                tasks.push(progress::task(seen.machine, seen.machine_name, &wanted, &seen.paths));
+            }
+        }
+        looked = entities::union(&looked, &wanted);
+        rounds.push((looked.clone(), tasks));
     }
 
     let now = state.now();
@@ -164,7 +176,9 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
     };
     let number = store::insert(&mut transaction, now, &new).await?;
     alerts::join(&mut transaction, now, &alert, number).await?;
-    store::add_round(&mut transaction, number, 0, &wanted, &tasks).await?;
+    for (round, (looked, tasks)) in (0..).zip(&rounds) {
+        store::add_round(&mut transaction, number, round, looked, tasks).await?;
+    }
     transaction.commit().await?;
     state.publish.notify_one();
     progress::advance_all(state, tenant).await?;

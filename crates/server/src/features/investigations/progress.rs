@@ -5,14 +5,16 @@
 //! step that two take at the same instant counts once.
 
 use super::entities;
-use super::store::{self, Found, Investigation, NewFound, NewInvestigation, Remediation, Task};
+use super::store::{
+    self, Found, Investigation, MOST_ROUNDS, NewFound, NewInvestigation, Remediation, Task,
+};
 use super::verdicts::{self, Reputation, Verdict};
 use crate::edge::ApiError;
 use crate::features::alerts::{self, Queued};
 use crate::features::machine_actions::{self, Investigated, NewAction, ORDERS_INVESTIGATE};
 use crate::features::{service, whereabouts};
 use crate::state::State;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use uuid::Uuid;
 use vigie_contract::sensor::{Command, InvestigatedEntities};
@@ -26,8 +28,6 @@ const MINUTE: i64 = 60_000_000;
 const PATIENCE: i64 = 10 * MINUTE;
 /// What nobody decides about for this long is not pursued.
 const UNDECIDED: i64 = 7 * 24 * 60 * MINUTE;
-/// Alerts that come while an investigation runs make further rounds of it, up to this many.
-const MOST_ROUNDS: i64 = 20;
 /// Who orders what nobody ordered.
 const REQUESTOR: &str = "Automated investigation";
 /// `HRESULT_FROM_WIN32(ERROR_FILE_NOT_FOUND)`: there is nothing left to remove.
@@ -51,11 +51,7 @@ async fn step(state: &State, waiting: bool) -> Result<(), ApiError> {
     for alert in alerts::queued(state).await? {
         told(begin(state, &alert).await);
     }
-    for investigation in store::running(state).await? {
-        if waiting || investigation.state == "Running" {
-            told(advance(state, &investigation).await);
-        }
-    }
+    advance_running(state, None, waiting).await?;
     for investigation in store::decided(state, state.now() - UNDECIDED).await? {
         told(decide(state, &investigation).await);
     }
@@ -72,12 +68,24 @@ fn told(outcome: Result<(), ApiError>) {
 /// Brings on what runs in a tenant, so that a caller sees the present state.
 pub async fn advance_all(state: &State, tenant: Uuid) -> Result<(), ApiError> {
     machine_actions::expire(state).await?;
-    for investigation in store::running(state).await? {
-        if investigation.tenant == tenant {
-            advance(state, &investigation).await?;
+    advance_running(state, Some(tenant), true).await
+}
+
+/// Brings on what runs, of one tenant or all, page by page.
+async fn advance_running(
+    state: &State,
+    tenant: Option<Uuid>,
+    waiting: bool,
+) -> Result<(), ApiError> {
+    let mut last = 0;
+    loop {
+        let page = store::running(state, tenant, waiting, last).await?;
+        let Some(end) = page.last() else { return Ok(()) };
+        last = end.number;
+        for investigation in &page {
+            told(advance(state, investigation).await);
         }
     }
-    Ok(())
 }
 
 /// Begins the investigation of an alert, or adds it to the one that runs on its machine.
@@ -116,11 +124,13 @@ async fn begin(state: &State, alert: &Queued) -> Result<(), ApiError> {
 pub async fn advance(state: &State, investigation: &Investigation) -> Result<(), ApiError> {
     let number = investigation.number;
     let (alerts, evidence) = alerts::evidence_of_investigation(state, number).await?;
-    let wanted = entities::of_evidence(&evidence);
-    let new = entities::minus(&wanted, &investigation.looked);
-    if !entities::is_empty(&new) && investigation.rounds < MOST_ROUNDS {
-        let tasks = plan(state, investigation, &new).await?;
-        let looked = entities::union(&investigation.looked, &new);
+    let new = entities::minus(&entities::of_evidence(&evidence), &investigation.looked);
+    let mut complete = entities::is_empty(&new);
+    if !complete && investigation.rounds < MOST_ROUNDS {
+        let round = entities::round(&new, &evidence);
+        let tasks = plan(state, investigation, &round).await?;
+        let looked = entities::union(&investigation.looked, &round);
+        complete = entities::is_empty(&entities::minus(&new, &round));
         let mut transaction = state.database.begin().await?;
         store::add_round(&mut transaction, number, investigation.rounds, &looked, &tasks).await?;
         transaction.commit().await?;
@@ -131,7 +141,7 @@ pub async fn advance(state: &State, investigation: &Investigation) -> Result<(),
     let orders = machine_actions::orders_of_investigation(state, &number.to_string()).await?;
     note(state, investigation, &orders, automation.level).await?;
     remediate(state, investigation).await?;
-    conclude(state, investigation, (alerts, &orders), automation).await
+    conclude(state, investigation, (alerts, &orders, complete), automation).await
 }
 
 /// A task for the machine itself and for each other one whose events name one of the files, with the
@@ -250,7 +260,8 @@ async fn note(
     Ok(())
 }
 
-/// A file is removed with all its copies, so it waits if one of them has to.
+/// A file is removed with all its copies, so it waits if one of them has to. What earlier orders found
+/// is compared in [`remediate`].
 fn wait_together(found: &mut [NewFound<'_>]) {
     let waiting: Vec<Option<String>> = found
         .iter()
@@ -284,10 +295,22 @@ async fn reputations(
 /// orders.
 async fn remediate(state: &State, investigation: &Investigation) -> Result<(), ApiError> {
     let findings = store::findings(state, investigation.number).await?;
+    let waiting: HashSet<(&str, &str)> = findings
+        .iter()
+        .filter(|found| found.remediation == Remediation::Waiting)
+        .filter_map(|found| Some((&*found.machine, found.finding.sha1.as_deref()?)))
+        .collect();
     let mut allowed: BTreeMap<(&str, &str), Vec<&Found>> = BTreeMap::new();
     for found in &findings {
         let sha1 = found.finding.sha1.as_deref();
         match (found.remediation, sha1, &found.action) {
+            // Another order found a copy that waits for a person, and removing would take that, too.
+            (Remediation::Allowed, Some(sha1), _) if waiting.contains(&(&*found.machine, sha1)) => {
+                let mut transaction = state.database.begin().await?;
+                let change = (Remediation::Allowed, Remediation::Waiting);
+                store::remediate(&mut transaction, &found.id, change, None).await?;
+                transaction.commit().await?;
+            }
             (Remediation::Allowed, Some(sha1), _) => {
                 allowed.entry((&found.machine, sha1)).or_default().push(found);
             }
@@ -301,8 +324,13 @@ async fn remediate(state: &State, investigation: &Investigation) -> Result<(), A
             _ => {}
         }
     }
+    // A machine takes one such order at a time, so further files of it are for another look.
+    let mut begun = None;
     for ((machine, sha1), of_file) in allowed {
-        remove(state, investigation, (machine, sha1), &of_file).await?;
+        if begun != Some(machine) {
+            begun = Some(machine);
+            remove(state, investigation, (machine, sha1), &of_file).await?;
+        }
     }
     Ok(())
 }
@@ -322,6 +350,10 @@ async fn remove(
     (machine, sha1): (&str, &str),
     of_file: &[&Found],
 ) -> Result<(), ApiError> {
+    // Before the events are searched: the machine may be away for days.
+    if store::is_removing(state, machine).await? {
+        return Ok(());
+    }
     let mut known_paths = whereabouts::paths(state, investigation.tenant, machine, sha1).await?;
     known_paths.extend(of_file.iter().filter_map(|found| found.finding.path.clone()));
     known_paths.sort();
@@ -360,11 +392,12 @@ async fn remove(
     Ok(())
 }
 
-/// Sets the investigation's state, and that of its alerts.
+/// Sets the investigation's state, and that of its alerts; `complete` if all that those name was looked
+/// for.
 async fn conclude(
     state: &State,
     investigation: &Investigation,
-    (alerts, orders): (usize, &[Investigated]),
+    (alerts, orders, complete): (usize, &[Investigated], bool),
     automation: Automation,
 ) -> Result<(), ApiError> {
     let number = investigation.number;
@@ -375,9 +408,12 @@ async fn conclude(
             .iter()
             .any(|found| matches!(found.remediation, Remediation::Allowed | Remediation::Ordered));
     let (name, details) = match underway {
-        true => (waits_for(orders, state.now()), None),
+        true => {
+            let removals = store::open_removals(state, number).await?;
+            (waits_for(orders, &removals, state.now()), None)
+        }
         false => {
-            let (name, details) = outcome(orders, &findings);
+            let (name, details) = outcome(orders, &findings, complete);
             (name, Some(details))
         }
     };
@@ -413,11 +449,15 @@ async fn set(
     Ok(())
 }
 
-/// Whether the investigation works, or waits for machines that are away.
-fn waits_for(orders: &[Investigated], now: i64) -> &'static str {
-    let mut open = orders.iter().filter(|order| order.is_open()).peekable();
+/// Whether the investigation works, or waits for machines that are away, with its orders to look or to
+/// remove something.
+fn waits_for(orders: &[Investigated], removals: &[(String, i64)], now: i64) -> &'static str {
+    let looks = orders.iter().filter(|order| order.is_open());
+    let looks = looks.map(|order| (order.status.as_str(), order.created));
+    let removals = removals.iter().map(|(status, created)| (status.as_str(), *created));
+    let mut open = looks.chain(removals).peekable();
     let waits = open.peek().is_some()
-        && open.all(|order| order.status == "Pending" && order.created < now - PATIENCE);
+        && open.all(|(status, created)| status == "Pending" && created < now - PATIENCE);
     if waits { "PendingResource" } else { "Running" }
 }
 
@@ -437,7 +477,11 @@ async fn decide(state: &State, investigation: &Investigation) -> Result<(), ApiE
         }
     }
     let orders = machine_actions::orders_of_investigation(state, &number.to_string()).await?;
-    let (mut name, details) = outcome(&orders, &store::findings(state, number).await?);
+    let (alerts, evidence) = alerts::evidence_of_investigation(state, number).await?;
+    let wanted = entities::of_evidence(&evidence);
+    let complete = entities::is_empty(&entities::minus(&wanted, &investigation.looked));
+    let findings = store::findings(state, number).await?;
+    let (mut name, details) = outcome(&orders, &findings, complete);
     let now = state.now();
     if name == "PendingApproval" && alerts::are_resolved(state, number).await? {
         name = "TerminatedByUser";
@@ -451,17 +495,28 @@ async fn decide(state: &State, investigation: &Investigation) -> Result<(), ApiE
     let settings = service::settings(state, investigation.tenant).await?;
     let resolve =
         service::automation_of(&settings).resolve_alerts && name == "SuccessfullyRemediated";
-    let (alerts, _) = alerts::evidence_of_investigation(state, number).await?;
     set(state, investigation, (alerts, name), Some(&details), Some(now), resolve).await
 }
 
-/// State and details of an investigation whose orders have ended.
-fn outcome(orders: &[Investigated], findings: &[Found]) -> (&'static str, String) {
+/// State and details of an investigation whose orders have ended; `complete` if they were for all that
+/// its alerts name.
+fn outcome(orders: &[Investigated], findings: &[Found], complete: bool) -> (&'static str, String) {
     let looked = orders.iter().filter(|order| order.status == "Succeeded").count();
     let mut details = format!("{looked} of {} machines were looked at.", orders.len());
     for order in orders.iter().filter(|order| order.status != "Succeeded") {
         let error = order.error.as_deref().unwrap_or("no reason was given");
         details.push_str(&format!(" {}: {}: {error}.", order.machine_name, order.status));
+    }
+    // A machine that looked, and says that it left something out.
+    let partial = orders.iter().filter(|order| order.status == "Succeeded");
+    let partial = partial.filter_map(|order| Some((&order.machine_name, order.error.as_ref()?)));
+    let mut all = complete && looked == orders.len();
+    for (machine, left_out) in partial {
+        all = false;
+        details.push_str(&format!(" {machine}: {left_out}."));
+    }
+    if !complete {
+        details.push_str(" The alerts name more than was looked for.");
     }
     for found in findings {
         let finding = &found.finding;
@@ -485,7 +540,6 @@ fn outcome(orders: &[Investigated], findings: &[Found]) -> (&'static str, String
     }
     let count = |one| findings.iter().filter(|found| found.remediation == one).count();
     let (done, failed) = (count(Remediation::Done), count(Remediation::Failed));
-    let all = looked == orders.len();
     let state = match (looked, count(Remediation::Waiting), done, failed) {
         (0, ..) => "Failed",
         (_, 1.., ..) => "PendingApproval",
@@ -507,4 +561,46 @@ fn outcome(orders: &[Investigated], findings: &[Found]) -> (&'static str, String
         }
     };
     (state, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(status: &str, created: i64, error: Option<&str>) -> Investigated {
+        Investigated {
+            id: String::new(),
+            status: status.to_owned(),
+            machine: "m".to_owned(),
+            machine_name: "m.example".to_owned(),
+            created,
+            updated: created,
+            error: error.map(str::to_owned),
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_benign_of_which_a_part_was_not_looked_at() {
+        let whole = [order("Succeeded", 0, None)];
+        assert_eq!(outcome(&whole, &[], true).0, "Benign");
+        let (state, details) = outcome(&whole, &[], false);
+        assert_eq!(state, "PartiallyInvestigated");
+        assert!(details.contains("more than was looked for"), "{details}");
+        let cut = [order("Succeeded", 0, None), order("Succeeded", 0, Some("5 were left out"))];
+        let (state, details) = outcome(&cut, &[], true);
+        assert_eq!(state, "PartiallyInvestigated");
+        assert!(details.contains("m.example: 5 were left out."), "{details}");
+    }
+
+    #[test]
+    fn removals_are_waited_for_like_looks() {
+        let (looked, now) = ([order("Succeeded", 0, None)], 2 * PATIENCE);
+        let removal = |status: &str, created: i64| [(status.to_owned(), created)];
+        assert_eq!(waits_for(&looked, &removal("Pending", 0), now), "PendingResource");
+        assert_eq!(waits_for(&looked, &removal("InProgress", 0), now), "Running");
+        assert_eq!(waits_for(&looked, &removal("Pending", now), now), "Running");
+        assert_eq!(waits_for(&[order("Pending", 0, None)], &[], now), "PendingResource");
+        assert_eq!(waits_for(&looked, &[], now), "Running");
+    }
 }

@@ -10,7 +10,7 @@ use crate::state::State;
 use serde_json::json;
 use uuid::Uuid;
 use vigie_contract::sensor::{Finding, InvestigatedEntities};
-use vigie_database::{Migrations, Row, Transaction};
+use vigie_database::{Migrations, Row, Transaction, Value};
 
 pub const INVESTIGATIONS: Migrations = Migrations {
     feature: "investigations",
@@ -112,13 +112,29 @@ fn investigation(row: &Row) -> Result<Investigation, ApiError> {
     })
 }
 
-/// Investigations that go on by themselves.
-pub async fn running(state: &State) -> Result<Vec<Investigation>, ApiError> {
+/// Alerts that come while an investigation runs make further rounds of it, up to this many.
+pub const MOST_ROUNDS: i64 = 20;
+
+/// A page of the investigations that go on by themselves, of one tenant or all, with or without those
+/// that wait for machines: those with numbers after one.
+pub async fn running(
+    state: &State,
+    tenant: Option<Uuid>,
+    waiting: bool,
+    after: i64,
+) -> Result<Vec<Investigation>, ApiError> {
+    let states = if waiting { "'Running', 'PendingResource'" } else { "'Running'" };
+    let mut values: Vec<Value> = vec![after.into()];
+    let mut of_tenant = "";
+    if let Some(tenant) = tenant {
+        values.push(tenant.to_string().into());
+        of_tenant = "AND tenant = $2";
+    }
     let select = format!(
-        "SELECT {COLUMNS} FROM investigations WHERE state IN ('Running', 'PendingResource') \
-         ORDER BY number LIMIT 1000"
+        "SELECT {COLUMNS} FROM investigations WHERE state IN ({states}) AND number > $1 \
+         {of_tenant} ORDER BY number LIMIT 1000"
     );
-    state.database.read(&select, &[]).await?.iter().map(investigation).collect()
+    state.database.read(&select, &values).await?.iter().map(investigation).collect()
 }
 
 /// Investigations whose waiting findings a person has dealt with, or that nobody dealt with until
@@ -137,23 +153,26 @@ pub async fn decided(state: &State, before: i64) -> Result<Vec<Investigation>, A
     state.database.read(&select, &[before.into()]).await?.iter().map(investigation).collect()
 }
 
-/// The investigation of a machine that new alerts belong to.
+/// The investigation of a machine that new alerts belong to: one that still looks for something new.
 pub async fn running_on(
     transaction: &mut Transaction,
     tenant: Uuid,
     machine: &str,
 ) -> Result<Option<i64>, ApiError> {
     let select = "SELECT number FROM investigations WHERE tenant = $1 AND machine = $2 \
-                  AND state IN ('Running', 'PendingResource') ORDER BY number DESC LIMIT 1";
-    let rows = transaction.read(select, &[tenant.to_string().into(), machine.into()]).await?;
+                  AND state IN ('Running', 'PendingResource') AND rounds < $3 \
+                  ORDER BY number DESC LIMIT 1";
+    let values = [tenant.to_string().into(), machine.into(), MOST_ROUNDS.into()];
+    let rows = transaction.read(select, &values).await?;
     rows.first().map(|row| Ok(row.integer(0)?)).transpose()
 }
 
-/// Keeps an investigation from ending before this transaction does; false if it has ended.
+/// Keeps an investigation from ending before this transaction does; false if it has ended, or had its
+/// last round.
 pub async fn hold(transaction: &mut Transaction, number: i64) -> Result<bool, ApiError> {
     let update = "UPDATE investigations SET state = state WHERE number = $1 \
-                  AND state IN ('Running', 'PendingResource')";
-    Ok(transaction.execute(update, &[number.into()]).await? > 0)
+                  AND state IN ('Running', 'PendingResource') AND rounds < $2";
+    Ok(transaction.execute(update, &[number.into(), MOST_ROUNDS.into()]).await? > 0)
 }
 
 /// A new investigation, and who wants it.
@@ -378,6 +397,22 @@ pub async fn removal(
     rows.first().map(|row| Ok(row.text(0)?.to_owned())).transpose()
 }
 
+/// Whether a file is being removed from a machine: there is one such order at a time.
+pub async fn is_removing(state: &State, machine: &str) -> Result<bool, ApiError> {
+    let select = "SELECT id FROM machine_actions WHERE machine = $1 \
+                  AND type = 'StopAndQuarantineFile' AND status IN ('Pending', 'InProgress') LIMIT 1";
+    Ok(!state.database.read(select, &[machine.into()]).await?.is_empty())
+}
+
+/// State and beginning of the orders to remove something that an investigation gave and that have not
+/// ended.
+pub async fn open_removals(state: &State, number: i64) -> Result<Vec<(String, i64)>, ApiError> {
+    let select = "SELECT status, created FROM machine_actions WHERE investigation = $1 \
+                  AND type = 'StopAndQuarantineFile' AND status IN ('Pending', 'InProgress')";
+    let rows = state.database.read(select, &[number.to_string().into()]).await?;
+    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.integer(1)?))).collect()
+}
+
 /// Sets an investigation's state, if it is still what it was; whether it was.
 pub async fn set_state(
     transaction: &mut Transaction,
@@ -393,8 +428,8 @@ pub async fn set_state(
     Ok(transaction.execute(update, &values).await? > 0)
 }
 
-/// What the tenant knows of a file: whether an indicator allows it, and whether one blocks it or a
-/// scan found it.
+/// What the tenant knows of a file: whether an indicator for its SHA-1 allows it, and whether one blocks
+/// it or a scan found it. Where one allows it, scans are not asked.
 pub async fn reputation(
     state: &State,
     tenant: &str,
@@ -411,6 +446,9 @@ pub async fn reputation(
             "Block" | "BlockAndRemediate" | "AlertAndBlock" => bad = true,
             _ => {}
         }
+    }
+    if allowed {
+        return Ok((allowed, bad));
     }
     let select = "SELECT t.id FROM alert_evidence e JOIN alerts t ON t.id = e.alert \
                   WHERE e.tenant = $1 AND e.sha1 = $2 AND e.entity_type = 'File' \

@@ -30,13 +30,14 @@ pub struct Reputation {
     pub bad: bool,
 }
 
-/// A file of a package is what the package brought; one that the tenant knows is what it says; and
-/// whatever else an alert names is suspicious.
+/// A file that the tenant allows is clean, whatever a scan took it for; one that is known to be bad is
+/// malicious; one of a package is what the package brought; and whatever else an alert names is
+/// suspicious.
 pub fn verdict(finding: &Finding, reputation: Reputation) -> Verdict {
-    match (finding.package.is_some() || reputation.allowed, reputation.bad) {
-        (true, false) => Verdict::NoThreatsFound,
-        (_, true) => Verdict::Malicious,
-        (false, false) => Verdict::Suspicious,
+    match (reputation.allowed, reputation.bad, finding.package.is_some()) {
+        (true, ..) | (_, false, true) => Verdict::NoThreatsFound,
+        (false, true, _) => Verdict::Malicious,
+        (false, false, false) => Verdict::Suspicious,
     }
 }
 
@@ -98,6 +99,9 @@ mod tests {
         assert_eq!(verdict(&finding(None), bad), Verdict::Malicious);
         let allowed = Reputation { bad: false, allowed: true };
         assert_eq!(verdict(&finding(None), allowed), Verdict::NoThreatsFound);
+        // An exception that the tenant made after a scan had found the file.
+        let both = Reputation { bad: true, allowed: true };
+        assert_eq!(verdict(&finding(None), both), Verdict::NoThreatsFound);
     }
 
     #[test]
