@@ -47,8 +47,8 @@ fn main() {
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
     let mut measured = Vec::new();
     let mut measure = |name: &str, query: &str| {
-        // The best of three, as a server does it all day on a machine of its own.
-        let times = (0..3).map(|_| runtime.block_on(engine.compile(&Database::Empty, query)));
+        // The best of ten, as a server does it all day on a machine of its own.
+        let times = (0..10).map(|_| runtime.block_on(engine.compile(&Database::Empty, query)));
         if let Some(took) = times.flatten().min() {
             measured.push(Measured { name: name.to_owned(), took });
         }
