@@ -76,8 +76,7 @@ impl Planner<'_> {
         let mut exprs: Vec<Df> = needed.iter().map(|at| ident(column_name(*at))).collect();
         if exprs.is_empty() {
             exprs.push(lit(true).alias("u"));
-        }
-        if input.schema().fields().len() == needed.len() + kept.len() {
+        } else if input.schema().fields().len() == needed.len() + kept.len() {
             return Ok(input);
         }
         exprs.extend(kept.iter().map(ident));

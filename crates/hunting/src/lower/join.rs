@@ -3,8 +3,9 @@
 use super::columns::projected;
 use super::{Planner, filled, hidden};
 use crate::error::QueryError;
-use crate::expressions::{column_name, typed};
+use crate::expressions::{column_name, typed, unsupported};
 use datafusion::common::{Column as DfColumn, JoinType, NullEquality};
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr as Df, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use vigie_kql::plan::{Column, Expr, JoinKind};
 
@@ -20,6 +21,12 @@ impl Planner<'_> {
         output: &[(usize, usize)],
     ) -> Result<LogicalPlan, QueryError> {
         let (left_hidden, right_hidden) = (hidden(&left), hidden(&right));
+        // Rows without a match belong to every group of the other side, not to none.
+        let grouped_left = left_hidden.iter().any(|name| !right_hidden.contains(name));
+        let grouped_right = right_hidden.iter().any(|name| !left_hidden.contains(name));
+        if grouped_left && !keeps_left(kind) || grouped_right && !keeps_right(kind) {
+            return Err(unsupported("a join of the rows of each group with all of other rows"));
+        }
         // Sides with names that differ, keys as columns of their own behind.
         let side =
             |plan: LogicalPlan, width: usize, prefix: &str, keys: Vec<&Expr>, kept: &[String]| {
@@ -89,7 +96,10 @@ impl Planner<'_> {
         let lefts_only = matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti);
         let rights_only = matches!(kind, JoinKind::RightSemi | JoinKind::RightAnti);
         for name in &left_hidden {
-            if !(rights_only || kind == JoinKind::RightOuter && both.contains(&name)) {
+            if kind == JoinKind::FullOuter && both.contains(&name) {
+                let sides = vec![ident(format!("l{name}")), ident(format!("r{name}"))];
+                exprs.push(coalesce(sides).alias(name));
+            } else if !(rights_only || kind == JoinKind::RightOuter && both.contains(&name)) {
                 exprs.push(ident(format!("l{name}")).alias(name));
             }
         }
@@ -105,4 +115,16 @@ impl Planner<'_> {
         }
         projected(joined.build()?, exprs)
     }
+}
+
+/// Whether all rows of the result hold one of the left side.
+fn keeps_left(kind: JoinKind) -> bool {
+    use JoinKind::{FullOuter, RightAnti, RightOuter, RightSemi};
+    !matches!(kind, RightOuter | FullOuter | RightSemi | RightAnti)
+}
+
+/// Whether all rows of the result hold one of the right side.
+fn keeps_right(kind: JoinKind) -> bool {
+    use JoinKind::{FullOuter, LeftAnti, LeftOuter, LeftSemi};
+    !matches!(kind, LeftOuter | FullOuter | LeftSemi | LeftAnti)
 }

@@ -213,7 +213,7 @@ impl Planner<'_> {
                 let mut values = vec![as_type(arguments[0].clone(), types[0], ty)];
                 let mut kinds = vec![arrow_type(ty)];
                 if fixed == 2 {
-                    values.push(cast(arguments[1].clone(), DataType::Int64));
+                    values.push(as_type(arguments[1].clone(), types[1], Type::Long));
                     kinds.push(DataType::Int64);
                 }
                 let mut found = Vec::new();

@@ -3,16 +3,26 @@
 mod activity;
 mod calls;
 mod columns;
+mod expand;
+mod frequencies;
+mod graph_match;
+mod graph_patterns;
 mod graphs;
 mod join;
 mod names;
+mod operators;
 mod patterns;
 mod plugins;
 mod scalar;
+mod scan;
+mod search;
 mod series;
+mod sources;
 mod subplans;
 mod summarize;
 mod tabular;
+mod tabular_calls;
+mod texts;
 
 pub(crate) use graphs::FUNCTIONS as GRAPH_FUNCTIONS;
 pub(crate) use plugins::REFUSED as REFUSED_PLUGINS;

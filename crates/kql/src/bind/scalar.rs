@@ -3,7 +3,7 @@
 use super::{Bind, Binder, Binding, Bound, Env, Failed, Row, call, cast, column, expr, literal};
 use crate::diagnostics::{self, Diagnostic, Span};
 use crate::functions::{self, Returns, common_type};
-use crate::plan::{Expr, ExprKind};
+use crate::plan::{Column, Expr, ExprKind, Node};
 use crate::syntax::{self, ExprKind as Syntax};
 use crate::types::{Type, Value};
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl Binder<'_> {
             };
         }
         if let Some(step) = base.name()
-            && let Some(found) = super::subplans::state(row, step, &name.text)
+            && let Some(found) = super::scan::state(row, step, &name.text)
         {
             let Some(found) = found else {
                 let message =
@@ -330,10 +330,22 @@ impl Binder<'_> {
         if let [only] = list
             && self.is_tabular_here(only, row, env)
         {
-            let plan = self.nested(only.span, |binder| binder.tabular(only, env, None))?;
-            let ty = plan.columns.first().map_or(Type::String, |column| column.ty);
-            if bound.ty == Type::Dynamic && ty != Type::Dynamic {
-                bound = cast(bound, ty);
+            let mut plan = self.nested(only.span, |binder| binder.tabular(only, env, None))?;
+            let Some(ty) = plan.columns.first().map(|column| column.ty) else {
+                let message = format!("'{operator}': the rows have no column to look in");
+                return self.fail(diagnostics::TYPE_MISMATCH, only.span, message);
+            };
+            if !textual {
+                bound = match comparable_types(bound.ty, ty) {
+                    Some(ty) => cast(bound, ty),
+                    None => return self.incomparable(operator, bound.ty, ty, value.span),
+                };
+            }
+            if ty == Type::Dynamic && bound.ty != Type::Dynamic {
+                // Values are looked for as what they hold, not as JSON.
+                let items = vec![cast(expr(ty, ExprKind::Column(0)), bound.ty)];
+                let columns = vec![Column { ty: bound.ty, ..plan.columns[0].clone() }];
+                plan = super::plan(columns, Node::Project { input: plan, items });
             }
             let value = Box::new(bound);
             let kind = ExprKind::InQuery { operator, value, plan: Arc::new(plan) };
@@ -360,13 +372,7 @@ impl Binder<'_> {
                 ty = match comparable_types(ty, element.ty) {
                     Some(ty) => ty,
                     None if matches!(element.kind, ExprKind::Literal(Value::String(_))) => ty,
-                    None => {
-                        let message = format!(
-                            "'{operator}': cannot compare values of types {ty} and {}",
-                            element.ty
-                        );
-                        return self.fail(diagnostics::TYPE_MISMATCH, value.span, message);
-                    }
+                    None => return self.incomparable(operator, ty, element.ty, value.span),
                 };
             }
             ty
@@ -374,6 +380,11 @@ impl Binder<'_> {
         let mut arguments = vec![cast(bound, ty)];
         arguments.extend(elements.into_iter().map(|element| cast(element, ty)));
         Ok(call(Type::Bool, operator, arguments))
+    }
+
+    fn incomparable<T>(&mut self, operator: &str, left: Type, right: Type, span: Span) -> Bind<T> {
+        let message = format!("'{operator}': cannot compare values of types {left} and {right}");
+        self.fail(diagnostics::TYPE_MISMATCH, span, message)
     }
 
     /// The elements of a literal array, and of arrays inside it; anything else is itself.

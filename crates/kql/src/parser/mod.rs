@@ -1,8 +1,15 @@
 //! Tokens → syntax tree, with every error that can be told apart.
 
+mod columns;
 mod expressions;
 mod graphs;
 mod operators;
+mod scan;
+mod sources;
+mod subplans;
+mod summaries;
+mod tables;
+mod texts;
 
 use crate::diagnostics::{Diagnostic, SYNTAX, Span};
 use crate::lexer::{self, Token, TokenKind};
