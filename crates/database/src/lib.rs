@@ -146,6 +146,17 @@ impl Database {
         })
     }
 
+    /// Begins a transaction behind which others of the same name wait. Who writes the same rows in
+    /// different orders would otherwise wait for each other for ever; SQLite has one writer anyway.
+    pub async fn begin_in_turn(&self, name: &str) -> Result<Transaction, DatabaseError> {
+        let mut transaction = self.begin().await?;
+        if let Inner::Postgres(_) = transaction.inner {
+            let lock = "SELECT pg_advisory_xact_lock(hashtext($1))";
+            transaction.execute(lock, &[name.into()]).await?;
+        }
+        Ok(transaction)
+    }
+
     /// The elements of a column that holds a JSON array of texts, for a `FROM` that follows the
     /// column's table: `alias.value` is the text.
     pub fn json_texts(&self, column: &str, alias: &str) -> String {

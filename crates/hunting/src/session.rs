@@ -5,6 +5,8 @@ use crate::error::QueryError;
 use crate::row_wise::RowWisePlanner;
 use async_trait::async_trait;
 use datafusion::catalog::Session as CatalogSession;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{QueryPlanner, TaskContext};
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -14,6 +16,7 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -108,7 +111,43 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     if let Some(second) = rules.iter().rposition(|rule| rule.name() == "ProjectionPushdown") {
         rules.remove(second);
     }
+    rules.push(Arc::new(SoftLimits));
     rules
+}
+
+/// Takes back what DataFusion 55 tells an aggregate of a limit where it runs into an error: a distinct
+/// whose result has an order stops early only if somebody asked for that order.
+#[derive(Debug)]
+struct SoftLimits;
+
+impl PhysicalOptimizerRule for SoftLimits {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let unlimited = |node: Arc<dyn ExecutionPlan>| {
+            let Some(aggregate) = node.downcast_ref::<AggregateExec>() else {
+                return Ok(Transformed::no(node));
+            };
+            let limit = aggregate.limit_options();
+            let is_soft = limit.is_some_and(|limit| limit.descending.is_none())
+                && aggregate.get_minmax_desc().is_none();
+            if !is_soft || aggregate.is_unordered_unfiltered_group_by_distinct() {
+                return Ok(Transformed::no(node));
+            }
+            Ok(Transformed::yes(Arc::new(aggregate.with_new_limit_options(None)) as _))
+        };
+        Ok(plan.transform_up(unlimited)?.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "soft_limits"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
 }
 
 /// DataFusion's planner, and the nodes of our own.

@@ -13,7 +13,7 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, Expr as Df, LogicalPlan, LogicalPlanBuilder, ident};
 use std::sync::Arc;
-use vigie_kql::plan::{Column, Expr, Graph, Plan};
+use vigie_kql::plan::{Column, Expr, ExprKind, Graph, Plan};
 use vigie_kql::types::{Type, Value};
 
 impl<'a> Planner<'a> {
@@ -144,13 +144,37 @@ impl<'a> Planner<'a> {
         columns: &[Column],
         rows: &[Vec<Value>],
     ) -> Result<LogicalPlan, QueryError> {
+        let rows = rows.iter().map(|row| row.iter().map(scalar_value).collect());
+        self.cells(columns, rows.collect())
+    }
+
+    /// Rows that a query computes from nothing, in the order in which it writes them.
+    pub(super) fn printed(
+        &self,
+        columns: &[Column],
+        rows: &[&[Expr]],
+    ) -> Result<LogicalPlan, QueryError> {
+        let cell = |item: &Expr| -> Result<_, QueryError> {
+            match &item.kind {
+                ExprKind::Literal(value) => Ok(scalar_value(value)),
+                _ => Ok(self.constant(item)?.cast_to(&arrow_type(item.ty))?),
+            }
+        };
+        let rows = rows.iter().map(|row| row.iter().map(cell).collect());
+        self.cells(columns, rows.collect::<Result<_, _>>()?)
+    }
+
+    fn cells(
+        &self,
+        columns: &[Column],
+        rows: Vec<Vec<ScalarValue>>,
+    ) -> Result<LogicalPlan, QueryError> {
         let schema = schema_of(columns);
         let mut arrays = Vec::new();
         for (at, column) in columns.iter().enumerate() {
-            let values = rows.iter().map(|row| scalar_value(&row[at])).collect::<Vec<_>>();
-            arrays.push(match values.is_empty() {
+            arrays.push(match rows.is_empty() {
                 true => arrow::array::new_empty_array(&arrow_type(column.ty)),
-                false => ScalarValue::iter_to_array(values)?,
+                false => ScalarValue::iter_to_array(rows.iter().map(|row| row[at].clone()))?,
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));

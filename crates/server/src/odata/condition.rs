@@ -4,7 +4,7 @@
 //! `startswith`, `endswith` and `contains`. A missing value differs from every other.
 
 use super::syntax::{Kind, Node, Operator, parse};
-use super::{Collection, Elements, Property, Type};
+use super::{Collection, Counted, Elements, Property, Type};
 use crate::edge::ApiError;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use vigie_database::Value;
@@ -19,8 +19,81 @@ pub fn sql(
     values: &mut Vec<Value>,
 ) -> Result<String, ApiError> {
     let tree = parse(text)?;
-    let mut lowering = Lowering { collection, values, inside: Vec::new(), lambdas: 0 };
-    lowering.condition(&tree)
+    Lowering::new(collection, values).condition(&tree)
+}
+
+/// What a query asks of numbers that are kept by kind and time.
+pub struct Kept {
+    /// The condition on kinds and the tenant, and its values.
+    pub sql: String,
+    pub values: Vec<Value>,
+    /// Rows before this time only, in microseconds since the Unix epoch.
+    pub before: Option<i64>,
+    /// Whether there is a bound on the other side.
+    pub since: bool,
+}
+
+/// A filter for the numbers that are kept of a tenant's rows; `None` if it reads anything else.
+pub fn kept(
+    filter: Option<&str>,
+    collection: &Collection,
+    counted: &Counted,
+    tenant: &str,
+) -> Result<Option<Kept>, ApiError> {
+    let mut kept = Kept {
+        sql: "t.tenant = $1".to_owned(),
+        values: vec![tenant.into()],
+        before: None,
+        since: false,
+    };
+    let Some(filter) = filter else { return Ok(Some(kept)) };
+    let tree = parse(filter)?;
+    let parts = match &tree.kind {
+        Kind::And(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(&tree),
+    };
+    for part in parts {
+        if let Some((operator, time)) = bound(part, collection, counted) {
+            let before = match operator {
+                Operator::Greater | Operator::GreaterOrEqual => {
+                    kept.since = true;
+                    continue;
+                }
+                Operator::Less => time,
+                Operator::LessOrEqual => time.saturating_add(1),
+                Operator::Equal | Operator::NotEqual => return Ok(None),
+            };
+            kept.before = Some(kept.before.map_or(before, |known| known.min(before)));
+            continue;
+        }
+        let mut lowering = Lowering::new(collection, &mut kept.values);
+        let sql = lowering.condition(part)?;
+        // What the page has to complete is not of kinds either.
+        if sql.contains('{') || !lowering.read.iter().all(|sql| counted.kinds.contains(sql)) {
+            return Ok(None);
+        }
+        kept.sql = format!("{} AND {sql}", kept.sql);
+    }
+    Ok(Some(kept))
+}
+
+/// A comparison of the time by which rows are counted with a literal, microseconds since the Unix
+/// epoch.
+fn bound(part: &Node, collection: &Collection, counted: &Counted) -> Option<(Operator, i64)> {
+    let Kind::Compare(operator, left, right) = &part.kind else { return None };
+    let is_time = |node: &Node| match &node.kind {
+        Kind::Word(word) => {
+            find(collection.properties, word).is_some_and(|found| found.sql == counted.time)
+        }
+        _ => false,
+    };
+    let (operator, literal) = match (is_time(left), is_time(right)) {
+        (true, false) => (*operator, right),
+        (false, true) => (operator.turned(), left),
+        _ => return None,
+    };
+    let (Kind::Word(text) | Kind::Text(text)) = &literal.kind else { return None };
+    Some((operator, time(text)?.timestamp_micros()))
 }
 
 /// A value of a comparison.
@@ -54,9 +127,15 @@ struct Lowering<'a> {
     values: &'a mut Vec<Value>,
     inside: Vec<Variable>,
     lambdas: usize,
+    /// The SQL of the collection's properties that the filter reads.
+    read: Vec<&'static str>,
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(collection: &'a Collection, values: &'a mut Vec<Value>) -> Lowering<'a> {
+        Lowering { collection, values, inside: Vec::new(), lambdas: 0, read: Vec::new() }
+    }
+
     fn condition(&mut self, node: &Node) -> Result<String, ApiError> {
         match &node.kind {
             Kind::And(parts) => {
@@ -196,7 +275,7 @@ impl Lowering<'_> {
     }
 
     /// The property of a path, also behind the variable of a lambda.
-    fn property(&self, path: &str) -> Result<Option<Operand<'static>>, ApiError> {
+    fn property(&mut self, path: &str) -> Result<Option<Operand<'static>>, ApiError> {
         let typed = |sql: String, property: &Property| Operand::Typed {
             sql,
             ty: property.ty,
@@ -227,7 +306,10 @@ impl Lowering<'_> {
             Some(Property { name, ty: Type::Many(_), .. }) => Err(ApiError::odata(format!(
                 "'{name}' is a collection: use {name}/any(x: …) or {name}/all(x: …)."
             ))),
-            Some(found) => Ok(Some(typed(found.sql.to_owned(), found))),
+            Some(found) => {
+                self.read.push(found.sql);
+                Ok(Some(typed(found.sql.to_owned(), found)))
+            }
             None => Ok(None),
         }
     }
@@ -361,6 +443,7 @@ impl Lowering<'_> {
             let message = format!("'{path}' at position {place} is no collection.");
             return Err(ApiError::odata(message));
         };
+        self.read.push(property.sql);
         self.lambdas += 1;
         let alias = format!("x{}", self.lambdas);
         let (from, joined) = match elements {

@@ -3,7 +3,7 @@
 //! each other by `@odata.nextLink`.
 
 mod condition;
-pub mod counts;
+mod counts;
 mod memory;
 mod options;
 mod page;
@@ -12,6 +12,7 @@ mod syntax;
 mod token;
 
 pub use condition::time;
+pub use counts::Counted;
 pub use memory::List;
 pub use options::Query;
 
@@ -70,8 +71,8 @@ pub struct Collection {
     pub key: &'static str,
     /// Further columns that are never null: databases find their order in an index.
     pub never_null: &'static [&'static str],
-    /// A table that tells how many rows a tenant has by the time that `key` begins with (see
-    /// [`counts`]), so that a page behind many rows is found without a walk over them.
-    pub counted: Option<&'static str>,
+    /// Numbers kept beside the rows, so that a page behind many rows is found without a walk over
+    /// them.
+    pub counted: Option<Counted>,
     pub max_page: u64,
 }

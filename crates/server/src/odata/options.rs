@@ -28,6 +28,10 @@ pub struct Query {
     pub(super) after: Option<Vec<Json>>,
     /// Whose rows, where the rows are a tenant's.
     pub(super) tenant: Option<String>,
+    /// The client's own condition.
+    pub(super) filter: Option<String>,
+    /// Whether there are conditions besides the tenant and the filter.
+    pub(super) restricted: bool,
     pub select: Option<Vec<String>>,
     pub expand: Vec<String>,
 }
@@ -45,11 +49,14 @@ impl Collection {
             topped: false,
             after: None,
             tenant: tenant.map(str::to_owned),
+            filter: None,
+            restricted: false,
             select: None,
             expand: Vec::new(),
         };
         if let Some(tenant) = tenant {
-            query.restrict("t.tenant = $", tenant.into());
+            query.values.push(tenant.into());
+            query.conditions.push("t.tenant = $1".to_owned());
         }
         if let Some(size) = preferred_size(call)? {
             query.size = size.clamp(1, self.max_page);
@@ -94,6 +101,7 @@ impl Collection {
             "$filter" => {
                 let sql = condition::sql(value, self, &mut query.values)?;
                 query.conditions.push(sql);
+                query.filter = Some(value.to_owned());
             }
             "$top" => {
                 query.size = number(name, value)?;
@@ -217,7 +225,7 @@ impl Query {
     /// One more condition; `sql` ends in `$`, behind which the value's number is put.
     pub fn restrict(&mut self, sql: &str, value: Value) {
         self.values.push(value);
-        self.conditions.push(format!("{sql}{}", self.values.len()));
+        self.require(format!("{sql}{}", self.values.len()));
     }
 
     /// A value for a condition of the caller's own: its number.
@@ -229,11 +237,7 @@ impl Query {
     /// One more condition without further values.
     pub fn require(&mut self, sql: String) {
         self.conditions.push(sql);
-    }
-
-    /// Whose rows, if they are all rows of a tenant.
-    pub(super) fn all_of(&self) -> Option<&str> {
-        self.tenant.as_deref().filter(|_| self.conditions.len() == 1)
+        self.restricted = true;
     }
 
     /// The chosen properties, and those that were expanded.

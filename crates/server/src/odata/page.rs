@@ -1,6 +1,6 @@
 //! Pages of rows and their answers.
 
-use super::{Collection, Query, counts, skip_token};
+use super::{Collection, Query, skip_token};
 use crate::edge::{ApiError, Call, json};
 use crate::state::State;
 use axum::response::{IntoResponse as _, Response};
@@ -34,17 +34,16 @@ impl Collection {
             format!(" AND {}", skip_token::condition(&query.order, after, &mut values))
         });
         let mut skip = query.skip;
-        if let (Some(table), Some(tenant)) = (self.counted, query.all_of())
-            && skip > 0
+        if skip > 0
             && query.after.is_none()
             && self.in_own_order(query)
+            && let Some(numbers) = self.numbers(&state.database, query)?
         {
-            let behind = counts::behind(&state.database, table, tenant, skip).await?;
-            let Some((until, rest)) = behind else {
+            let Some(behind) = numbers.behind(self.from, skip).await? else {
                 return Ok(Page { rows: Vec::new(), count, next_link: None });
             };
-            skip = rest;
-            values.push(until.into());
+            skip = behind.rest;
+            values.push(behind.before.into());
             after = format!(" AND {} < ${}", query.order[0].sql, values.len());
         }
         let order = query.order.iter().map(|key| {
@@ -89,8 +88,10 @@ impl Collection {
     }
 
     async fn count(&self, state: &State, query: &Query, condition: &str) -> Result<i64, ApiError> {
-        if let (Some(table), Some(tenant)) = (self.counted, query.all_of()) {
-            return Ok(counts::all(&state.database, table, tenant).await?);
+        if let Some(numbers) = self.numbers(&state.database, query)?
+            && let Some(number) = numbers.all().await?
+        {
+            return Ok(number);
         }
         let sql = format!("SELECT COUNT(*) FROM {} WHERE {condition}", self.from);
         let counted = state.database.read(&complete(state, &sql), &query.values).await?;

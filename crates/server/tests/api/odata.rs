@@ -164,8 +164,8 @@ async fn a_page_behind_others_begins_where_they_end() {
     // Both come from numbers kept beside the alerts, not from walking over these.
     let database = vigie_database::Database::open_file(&world.data.path().join("state.db")).await;
     let database = database.expect("opened");
-    let more = "UPDATE alert_counts SET number = number + 7 WHERE seconds = 86400 AND began = \
-                (SELECT MAX(began) FROM alert_counts WHERE seconds = 86400)";
+    let more = "UPDATE alert_counts SET number = number + 7 WHERE seconds = 86400 AND \
+                status = 'New' AND began = (SELECT MAX(began) FROM alert_counts WHERE seconds = 86400)";
     assert_eq!(database.execute(more, &[]).await.expect("changed"), 1);
     database.close().await;
     let token = world.first_token().await;
@@ -207,6 +207,57 @@ async fn skip(world: &World) {
             let page = ids(&format!("/api/alerts?$top=3&$skip={skip}{options}")).await;
             let expected: Vec<String> = all.iter().skip(skip).take(3).cloned().collect();
             assert_eq!(page, expected, "behind {skip}{options}");
+        }
+    }
+    // Some move among what is counted: one by one, and many at once.
+    let change = json!({"status": "Resolved", "assignedTo": "someone@tests.example"});
+    for id in [&all[1], &all[4]] {
+        let path = format!("/api/alerts/{id}");
+        let answer = world.call(Method::PATCH, &path, &token, Some(change.clone())).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let change = json!({"alertIds": [all[0], all[8], all[4]], "status": "InProgress"});
+    assert_eq!(world.post("/api/alerts/batchUpdate", &token, change).await.status, 200);
+    let list = world.get("/api/alerts", &token).await.body["value"].clone();
+    let list = list.as_array().expect("a list");
+    let created = |at: usize| list[at]["alertCreationTime"].as_str().expect("a time").to_owned();
+    let all_but = |statuses: &[&str], since: usize, until: usize| -> Vec<String> {
+        let wanted = list.iter().enumerate().filter(|(at, alert)| {
+            (since..until).contains(at) && !statuses.iter().any(|status| alert["status"] == *status)
+        });
+        wanted.map(|(_, alert)| alert["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    // Newest first: what comes before in time stands behind.
+    let (newer, middle, older) = (created(1), created(4), created(7));
+    for (filter, expected) in [
+        ("status eq 'Resolved'".to_owned(), all_but(&["New", "InProgress"], 0, 10)),
+        ("status ne 'New' and severity in ('High','Low')".to_owned(), all_but(&["New"], 0, 10)),
+        ("not (status eq 'InProgress')".to_owned(), all_but(&["InProgress"], 0, 10)),
+        (
+            "status eq 'Resolved' or title eq 'none'".to_owned(),
+            all_but(&["New", "InProgress"], 0, 10),
+        ),
+        ("severity eq 'Low'".to_owned(), Vec::new()),
+        (format!("alertCreationTime lt {newer}"), all_but(&[], 2, 10)),
+        (format!("{middle} ge alertCreationTime"), all_but(&[], 4, 10)),
+        (
+            format!(
+                "alertCreationTime gt {older} and status eq 'New' and alertCreationTime le {middle}"
+            ),
+            all_but(&["InProgress", "Resolved"], 4, 7),
+        ),
+        (format!("alertCreationTime eq {middle}"), all_but(&[], 4, 5)),
+        (
+            "alertCreationTime le now() and status eq 'New'".to_owned(),
+            all_but(&["InProgress", "Resolved"], 0, 10),
+        ),
+    ] {
+        let count = world.get(&format!("/api/alerts/$count?$filter={filter}"), &token).await.body;
+        assert_eq!(count, json!(expected.len()), "{filter}");
+        for skip in 0..=expected.len() {
+            let page = ids(&format!("/api/alerts?$top=2&$skip={skip}&$filter={filter}")).await;
+            let expected: Vec<String> = expected.iter().skip(skip).take(2).cloned().collect();
+            assert_eq!(page, expected, "behind {skip} of {filter}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::machines;
 use super::raise::{NewAlert, Source, add_events, raise};
-use super::{COLLECTION, SEVERITIES, load};
+use super::{COLLECTION, SEVERITIES, load, write};
 use crate::edge::body::choice;
 use crate::edge::{ApiError, Call, json};
 use crate::odata;
@@ -72,7 +72,7 @@ pub async fn create_by_reference(state: &State, call: Call) -> Result<Response, 
         first_event: at,
         last_event: at,
     };
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = write(state).await?;
     let open = "SELECT id FROM alerts WHERE machine = $1 AND tenant = $2 AND title = $3 AND \
                 status <> 'Resolved' ORDER BY created DESC LIMIT 1";
     let values =

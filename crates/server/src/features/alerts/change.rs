@@ -1,6 +1,6 @@
 //! What callers change of alerts, one by one or many at once.
 
-use super::{COLLECTION, load, visible};
+use super::{COLLECTION, load, set_status, visible, write};
 use crate::edge::body::choice;
 use crate::edge::{ApiError, Call, json};
 use crate::features::time_text;
@@ -123,7 +123,7 @@ pub async fn update(state: &State, call: Call) -> Result<Response, ApiError> {
     let change = Change::of(call.json()?)?;
     let id = call.parameters[0].clone();
     visible(state, &call, &id).await?;
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = write(state).await?;
     apply(state.now(), &mut transaction, &call, &id, &change).await?;
     transaction.commit().await?;
     let entity = load(state, &call.caller.tenant.to_string(), &id).await?;
@@ -140,7 +140,7 @@ pub async fn update_many(state: &State, call: Call) -> Result<Response, ApiError
     for id in &body.alert_ids {
         visible(state, &call, id).await?;
     }
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = write(state).await?;
     for id in &body.alert_ids {
         apply(state.now(), &mut transaction, &call, id, &change).await?;
     }
@@ -156,8 +156,7 @@ async fn apply(
     change: &Change,
 ) -> Result<(), ApiError> {
     let text = |value: Option<&str>| Some(value.map(str::to_owned));
-    let columns: [(&str, Option<Option<String>>); 4] = [
-        ("status", change.status.and_then(|status| text(Some(status)))),
+    let columns: [(&str, Option<Option<String>>); 3] = [
         (
             "assigned_to",
             change.assigned_to.clone().map(|owner| Some(owner).filter(|o| !o.is_empty())),
@@ -171,16 +170,8 @@ async fn apply(
             transaction.execute(&set, &[value.into(), now.into(), id.into()]).await?;
         }
     }
-    match change.status {
-        Some("Resolved") => {
-            let set = "UPDATE alerts SET resolved = $1 WHERE id = $2 AND resolved IS NULL";
-            transaction.execute(set, &[now.into(), id.into()]).await?;
-        }
-        Some(_) => {
-            let set = "UPDATE alerts SET resolved = NULL WHERE id = $1";
-            transaction.execute(set, &[id.into()]).await?;
-        }
-        None => {}
+    if let Some(status) = change.status {
+        set_status(transaction, now, id, status).await?;
     }
     if let Some(comment) = &change.comment {
         let select = "SELECT comments FROM alerts WHERE id = $1";

@@ -1,6 +1,6 @@
 //! What alerts tell of the investigation that they are part of.
 
-use super::evidence;
+use super::{evidence, set_status};
 use crate::edge::ApiError;
 use crate::state::State;
 use serde_json::Value as Json;
@@ -69,9 +69,10 @@ pub async fn set_state(
         "UPDATE alerts SET investigation_state = $1, updated = $2 WHERE investigation = $3";
     transaction.execute(update, &[name.into(), now.into(), investigation.into()]).await?;
     if resolve {
-        let update = "UPDATE alerts SET status = 'Resolved', resolved = $1 \
-                      WHERE investigation = $2 AND status <> 'Resolved'";
-        transaction.execute(update, &[now.into(), investigation.into()]).await?;
+        let select = "SELECT id FROM alerts WHERE investigation = $1 AND status <> 'Resolved'";
+        for row in transaction.read(select, &[investigation.into()]).await? {
+            set_status(transaction, now, row.text(0)?, "Resolved").await?;
+        }
     }
     Ok(())
 }

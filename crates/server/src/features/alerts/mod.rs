@@ -22,11 +22,11 @@ pub use related::{
 
 use super::{optional_time, scope, time_text};
 use crate::edge::{ApiError, Call, json};
-use crate::odata::{Collection, Property, Query, TEXTS, Type};
+use crate::odata::{Collection, Counted, Property, Query, TEXTS, Type};
 use crate::state::State;
 use axum::response::Response;
 use serde_json::{Value as Json, json};
-use vigie_database::{Migrations, Row};
+use vigie_database::{Migrations, Row, Transaction};
 
 pub const ALERTS: Migrations = Migrations {
     feature: "alerts",
@@ -72,6 +72,19 @@ INSERT INTO alert_counts (tenant, seconds, began, number)
 INSERT INTO alert_counts (tenant, seconds, began, number)
     SELECT tenant, 60, created - created % 60000000, COUNT(*) FROM alerts GROUP BY 1, 3;
 ",
+        "
+DROP TABLE alert_counts;
+CREATE TABLE alert_counts (
+    tenant TEXT NOT NULL, seconds BIGINT NOT NULL, began BIGINT NOT NULL, severity TEXT NOT NULL,
+    status TEXT NOT NULL, number BIGINT NOT NULL,
+    PRIMARY KEY (tenant, seconds, began, severity, status));
+INSERT INTO alert_counts (tenant, seconds, began, severity, status, number)
+    SELECT tenant, 86400, created - created % 86400000000, severity, status, COUNT(*) FROM alerts
+    GROUP BY 1, 3, 4, 5;
+INSERT INTO alert_counts (tenant, seconds, began, severity, status, number)
+    SELECT tenant, 60, created - created % 60000000, severity, status, COUNT(*) FROM alerts
+    GROUP BY 1, 3, 4, 5;
+",
     ],
 };
 
@@ -82,6 +95,9 @@ const fn property(name: &'static str, sql: &'static str, ty: Type) -> Property {
 }
 
 const GROUP: &str = "(SELECT m.group_name FROM machines m WHERE m.id = t.machine)";
+
+const COUNTED: Counted =
+    Counted { table: "alert_counts", time: "t.created", kinds: &["t.severity", "t.status"] };
 
 pub const COLLECTION: Collection = Collection {
     name: "Alerts",
@@ -131,9 +147,39 @@ pub const COLLECTION: Collection = Collection {
     expandable: &["evidence"],
     key: "t.created DESC, t.id",
     never_null: &["t.created", "t.updated", "t.severity", "t.status", "t.incident", "t.machine"],
-    counted: Some("alert_counts"),
+    counted: Some(COUNTED),
     max_page: 10_000,
 };
+
+/// A transaction that raises alerts or changes how they are counted.
+pub async fn write(state: &State) -> Result<Transaction, ApiError> {
+    Ok(state.database.begin_in_turn("alerts").await?)
+}
+
+/// Gives an alert a status, and counts it there. The transaction is one of [`write`].
+async fn set_status(
+    transaction: &mut Transaction,
+    now: i64,
+    id: &str,
+    status: &str,
+) -> Result<(), ApiError> {
+    let select = "SELECT tenant, created, severity, status, resolved FROM alerts WHERE id = $1";
+    let rows = transaction.read(select, &[id.into()]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (tenant, created, severity) = (row.text(0)?, row.integer(1)?, row.text(2)?);
+    let was = row.text(3)?;
+    let resolved = match status {
+        "Resolved" => Some(row.optional_integer(4)?.unwrap_or(now)),
+        _ => None,
+    };
+    let set = "UPDATE alerts SET status = $1, resolved = $2, updated = $3 WHERE id = $4";
+    transaction.execute(set, &[status.into(), resolved.into(), now.into(), id.into()]).await?;
+    if was != status {
+        COUNTED.change(transaction, tenant, created, &[severity, was], -1).await?;
+        COUNTED.change(transaction, tenant, created, &[severity, status], 1).await?;
+    }
+    Ok(())
+}
 
 /// `GET /api/alerts`, newest first. Clients that ask for what changed since the last row that they
 /// read get it oldest change first, so that the last row is where they go on.

@@ -1,9 +1,8 @@
 //! New alerts, more events of alerts, and their way to the hunting tables.
 
-use super::evidence;
+use super::{COUNTED, evidence};
 use crate::edge::ApiError;
 use crate::features::{investigations, service, time_text};
-use crate::odata::counts;
 use crate::state::State;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -116,7 +115,8 @@ pub async fn raise(
         investigation.into(),
     ];
     transaction.execute(insert, &values).await?;
-    counts::count(transaction, "alert_counts", &alert.tenant.to_string(), now).await?;
+    let kinds = [alert.severity, "New"];
+    COUNTED.change(transaction, &alert.tenant.to_string(), now, &kinds, 1).await?;
     evidence::store(transaction, &alert.tenant.to_string(), &id, 0, &entities).await?;
     let info = json!({
         "Timestamp": time_text(now), "AlertId": id, "Title": alert.title,

@@ -1,7 +1,7 @@
 //! What a rule or an indicator found, and the alert that it becomes.
 
 use crate::edge::ApiError;
-use crate::features::alerts::{NewAlert, Source, add_events, raise};
+use crate::features::alerts::{self, NewAlert, Source, add_events, raise};
 use crate::state::State;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub async fn found(
     events: &[Json],
 ) -> Result<(), ApiError> {
     let (tenant, rule, now) = (finding.tenant.to_string(), finding.rule.to_string(), state.now());
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = alerts::write(state).await?;
     let mut new = Vec::new();
     for event in events {
         let key = format!("{machine} {} {}", event["ReportId"], event["Timestamp"]);

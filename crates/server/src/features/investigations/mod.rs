@@ -163,7 +163,7 @@ pub async fn start(state: &State, call: Call) -> Result<Response, ApiError> {
         first_event: now,
         last_event: now,
     };
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = alerts::write(state).await?;
     let alert = alerts::raise(&mut transaction, now, &alert).await?;
     let new = NewInvestigation {
         tenant,

@@ -437,7 +437,7 @@ async fn set(
     resolve: bool,
 ) -> Result<(), ApiError> {
     let (now, number) = (state.now(), investigation.number);
-    let mut transaction = state.database.begin().await?;
+    let mut transaction = alerts::write(state).await?;
     let change = (investigation.state.as_str(), name);
     let was = store::set_state(&mut transaction, number, change, details, ended).await?;
     // An alert that came in between has not been looked at.
