@@ -2,6 +2,7 @@
 
 use super::super::shape::Shape;
 use super::Thing;
+use memchr::{memchr, memchr_iter, memchr3, memrchr};
 use std::net::IpAddr;
 
 /// Files of the row's own, and of the process that did it: both hashes and the name.
@@ -96,12 +97,16 @@ pub fn columns(shape: &Shape) -> Vec<usize> {
 /// The host of `scheme://user@host:port/path` or any part of it, as it is written there but for dots
 /// at its end and brackets around an IPv6 address; `None` where there is none.
 pub fn host_of(url: &str) -> Option<&str> {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
-    let host = match host.strip_prefix('[') {
-        Some(address) => address.split(']').next()?,
-        None => host.split(':').next()?,
+    // Every URL that arrives passes here, so bytes are looked for, not characters.
+    let scheme = memchr_iter(b':', url.as_bytes()).find(|at| url[at + 1..].starts_with("//"));
+    let rest = scheme.map_or(url, |at| &url[at + 3..]);
+    let rest = memchr3(b'/', b'?', b'#', rest.as_bytes()).map_or(rest, |end| &rest[..end]);
+    let host = memrchr(b'@', rest.as_bytes()).map_or(rest, |at| &rest[at + 1..]);
+    let (host, end) = match host.strip_prefix('[') {
+        Some(address) => (address, b']'),
+        None => (host, b':'),
     };
+    let host = memchr(end, host.as_bytes()).map_or(host, |end| &host[..end]);
     let host = host.trim_end_matches('.');
     (!host.is_empty()).then_some(host)
 }

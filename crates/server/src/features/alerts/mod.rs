@@ -10,7 +10,6 @@ mod related;
 
 pub use by_reference::create_by_reference;
 pub use change::{update, update_many};
-pub use evidence::host_of;
 pub use investigated::{
     Queued, are_resolved, count_of_investigation, evidence_of_investigation, join, leave, queued,
     set_state,

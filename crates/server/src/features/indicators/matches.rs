@@ -1,7 +1,6 @@
 //! Indicators meet arriving rows: the sets are prepared once for each version of a tenant's
 //! indicators, and what is seen becomes alerts.
 
-use super::watch::{Sought, Watchlist};
 use crate::edge::ApiError;
 use crate::features::alerts::Source;
 use crate::features::detections::{Finding, found};
@@ -12,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 use vigie_hunting::lake::Sighting;
+use vigie_indicators::{Sought, Watchlist};
 
 /// The prepared sets of tenants and the version that they were made of. Each node keeps its own: the
 /// version in the database says whether it is still right.

@@ -4,7 +4,6 @@
 mod delete;
 mod matches;
 mod submit;
-mod watch;
 
 pub use delete::{delete, delete_many};
 pub use matches::{Prepared, raise, watch};

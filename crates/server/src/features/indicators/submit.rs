@@ -146,7 +146,7 @@ fn sought(ty: &str, value: &str) -> Result<String, ApiError> {
             },
         },
         "DomainName" => domains::host(value),
-        _ => super::watch::url(value).ok_or_else(|| ApiError::url(value)),
+        _ => vigie_indicators::url(value).ok_or_else(|| ApiError::url(value)),
     }
 }
 

@@ -1,9 +1,10 @@
-//! A tenant's indicators, prepared for the values of arriving rows.
+//! A tenant's indicators, prepared for the values of arriving rows. A crate of its own because every
+//! value that arrives goes through it: it is built for speed, the API's features for the wait.
 
-use crate::features::alerts::host_of;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use vigie_hunting::lake::Watch;
+use vigie_hunting::lake::{Watch, host_of};
 
 /// An indicator that raises alerts.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ impl Watchlist {
                     list.domains.insert(value, at);
                 }
                 "Url" => {
-                    list.hosts.extend(host_of(&value));
+                    list.hosts.insert(host(&value).into_owned());
                     list.urls.insert(value, at);
                 }
                 _ => list.add_address(&value, at),
@@ -175,10 +176,12 @@ impl Watchlist {
         if self.hosts.is_empty() && self.domains.is_empty() {
             return None;
         }
-        let host = host_of(value).unwrap_or_default();
+        let host = host(value);
         // How others are written says nothing of the host that they lead to.
-        let may_be_sought = self.hosts.contains(&host)
-            || (!self.hosts.is_empty() && (!is_plain(&host) || value.contains('\\')));
+        let may_be_sought = !self.hosts.is_empty()
+            && (self.hosts.contains(host.as_ref())
+                || !is_plain(&host)
+                || memchr::memchr(b'\\', value.as_bytes()).is_some());
         if may_be_sought && let Some(full) = url(value) {
             let mut path = full.as_str();
             loop {
@@ -191,13 +194,23 @@ impl Watchlist {
                 }
             }
         }
-        let mut domain = host.as_str();
+        let mut domain = host.as_ref();
         loop {
             if let Some(at) = self.domains.get(domain) {
                 return Some(*at);
             }
-            domain = domain.split_once('.')?.1;
+            domain = &domain[memchr::memchr(b'.', domain.as_bytes())? + 1..];
         }
+    }
+}
+
+/// The host of a URL or any part of it in lower case; empty where there is none.
+fn host(url: &str) -> Cow<'_, str> {
+    let host = host_of(url).unwrap_or_default();
+    // Names that are not ASCII have their lower case too.
+    match host.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
+        true => host.to_lowercase().into(),
+        false => host.into(),
     }
 }
 
