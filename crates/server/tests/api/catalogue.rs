@@ -323,13 +323,15 @@ async fn made_up_requests_meet_no_server_error() {
     let token = world.token_for(&every_permission()).await;
     furnish(&world, &token).await;
     let folder = tempfile::tempdir().expect("a folder");
+    // One worker: threads of CPython 3.11 share a count of the depth of its parser, so that one can
+    // make the other fail ("AST constructor recursion depth mismatch").
     let mut run = tokio::process::Command::new(Path::new(&python).with_file_name("schemathesis"));
     run.current_dir(folder.path())
         .args(["run", &format!("{}/openapi.json", world.url), "--tls-verify"])
         .arg(world.server.ca_path())
         .args(["-H", &format!("Authorization: Bearer {token}")])
         .args(["--checks", "not_a_server_error", "--phases", "coverage,fuzzing"])
-        .args(["--seed", "1", "--max-examples", "10", "--workers", "2", "--no-shrink"])
+        .args(["--seed", "1", "--max-examples", "10", "--workers", "1", "--no-shrink"])
         .args(["--continue-on-failure", "--generation-database", "none", "--no-color"]);
     // What is still to come answers 501 whatever is sent.
     for operation in OPERATIONS.iter() {
